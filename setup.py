@@ -1,0 +1,36 @@
+from setuptools import find_packages, setup
+
+EXPERIMENTS = [
+  'matplotlib>=3.8',
+  'orbax-checkpoint>=0.11',
+  'pillow>=10',
+  'rich>=13.9',
+  'safetensors>=0.4.5',
+  'scikit-learn>=1.4',
+]
+TEST = ['hypothesis>=6.100', 'pytest>=8', 'ruff>=0.9']
+
+setup(
+  name='tnjax',
+  version='0.1.0',
+  description='Tensor-network compression of neural networks in JAX',
+  long_description=open('README.md', encoding='utf-8').read(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  packages=find_packages(include=['tnjax*', 'experiments*']),
+  python_requires='>=3.11',
+  install_requires=[
+    'absl-py>=2.1',
+    'flax>=0.12.8,<0.13; python_version<"3.12"',
+    'flax>=0.12.10,<0.13; python_version>="3.12"',
+    'jax>=0.10,<0.13',
+    'numpy>=2.0',
+    'opt_einsum>=3.4',
+    'optax>=0.2.4',
+    'scipy>=1.14',
+  ],
+  extras_require={
+    'experiments': EXPERIMENTS,
+    'test': EXPERIMENTS + TEST,
+  },
+)

@@ -1,0 +1,200 @@
+"""One pairwise contraction, of the running input with one factor, convolution modes included."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry:
+  """How a kernel slides over its input, one entry per spatial label.
+
+  Attributes:
+    spatial: labels of the kernel's spatial modes, in the order of the input's axes.
+    kernel: their sizes.
+    strides, dilation: window steps and kernel dilation.
+    padding: zeros before and after each spatial axis.
+  """
+
+  spatial: tuple[str, ...] = ()
+  kernel: tuple[int, ...] = ()
+  strides: tuple[int, ...] = ()
+  padding: tuple[tuple[int, int], ...] = ()
+  dilation: tuple[int, ...] = ()
+
+  @classmethod
+  def resolve(
+    cls,
+    spatial: Sequence[str],
+    kernel: Sequence[int],
+    strides: int | Sequence[int] | None = 1,
+    padding: str | int | Sequence[int | tuple[int, int]] = 'VALID',
+    dilation: int | Sequence[int] | None = 1,
+    size: Sequence[int] | None = None,
+  ) -> 'Geometry':
+    """From arguments as flax takes them; `padding` 'SAME' needs the input's spatial `size`.
+
+    >>> Geometry.resolve('hw', (3, 3), 2, 'SAME', size=(32, 32)).padding
+    ((0, 1), (0, 1))
+    """
+    n = len(spatial)
+
+    def per_axis(name: str, value: int | Sequence[int] | None) -> tuple[int, ...]:
+      values = (
+        (1 if value is None else value,) * n
+        if value is None or isinstance(value, int)
+        else tuple(value)
+      )
+      if len(values) != n or any(v < 1 for v in values):
+        raise ValueError(f'{name}={value} must be positive, an int or {n} of them')
+      return values
+
+    strides, dilation = per_axis('strides', strides), per_axis('dilation', dilation)
+    if isinstance(padding, str):
+      reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
+      pads = lax.padtype_to_pads(size or reach, reach, strides, padding)
+    else:
+      pads = (padding,) * n if isinstance(padding, int) else tuple(padding)
+      if len(pads) != n:
+        raise ValueError(f'padding={padding} must be a name, an int or {n} of them or of pairs')
+      pads = [(p, p) if isinstance(p, int) else tuple(p) for p in pads]
+    pads = tuple((int(a), int(b)) for a, b in pads)
+    return cls(tuple(spatial), tuple(kernel), strides, pads, dilation)
+
+  def output_size(self, label: str, size: int) -> int:
+    """Size of a spatial axis of `size` after the kernel's mode `label` has been applied."""
+    i = self.spatial.index(label)
+    reach = (self.kernel[i] - 1) * self.dilation[i] + 1
+    return max(0, (size + sum(self.padding[i]) - reach) // self.strides[i] + 1)
+
+  def without(self, labels: Sequence[str]) -> 'Geometry':
+    """The same geometry with the spatial modes `labels` already dealt with (size 1, stride 1)."""
+    done = [x in labels for x in self.spatial]
+
+    def keep(values: tuple, neutral: object) -> tuple:
+      return tuple(neutral if d else v for d, v in zip(done, values))
+
+    return dataclasses.replace(
+      self,
+      kernel=keep(self.kernel, 1),
+      strides=keep(self.strides, 1),
+      padding=keep(self.padding, (0, 0)),
+      dilation=keep(self.dilation, 1),
+    )
+
+
+def pad_input(x: Array, mode: str, kernel: Sequence[int], dilation: Sequence[int]) -> Array:
+  """Pads the spatial axes of `x` (batch, *spatial, channels) by 'CIRCULAR' or 'REFLECT'."""
+  reach = [(k - 1) * d for k, d in zip(kernel, dilation)]
+  pads = [(0, 0), *((r // 2, r - r // 2) for r in reach), (0, 0)]
+  return jnp.pad(x, pads, mode={'CIRCULAR': 'wrap', 'REFLECT': 'reflect'}[mode])
+
+
+def meet(
+  x: Array,
+  x_labels: tuple[str, ...],
+  factor: Array,
+  factor_labels: tuple[str, ...],
+  keep: frozenset[str],
+  geometry: Geometry,
+  precision: object = None,
+) -> tuple[Array, tuple[str, ...]]:
+  """Contracts `x`, axes (batch, *spatial, *x_labels), with a factor.
+
+  Labels in both that are not in `keep` are summed; spatial labels of the factor are convolved
+  with the input's spatial axes. Returns the result and its labels: those only `x` has first,
+  then the kept shared ones, then those the factor adds.
+  """
+  n = len(geometry.spatial)
+  shared = [a for a in factor_labels if a in x_labels]
+  kept = [a for a in shared if a in keep]
+  summed = [a for a in shared if a not in keep]
+  only_x = [a for a in x_labels if a not in shared]
+  new = [a for a in factor_labels if a not in shared and a not in geometry.spatial]
+  convolved = [a for a in geometry.spatial if a in factor_labels]
+  x_size = dict(zip(x_labels, x.shape[1 + n :]))
+  f_size = dict(zip(factor_labels, factor.shape))
+  groups, depth = (math.prod(x_size[a] for a in part) for part in (kept, summed))
+
+  # Input as (batch x only_x, *spatial, kept x summed), factor as (*kernel, summed, kept x new).
+  def axes(labels: Sequence[str]) -> list[int]:
+    return [1 + n + x_labels.index(a) for a in labels]
+
+  order = [0, *axes(only_x), *range(1, n + 1), *axes(kept), *axes(summed)]
+  spatial_size = x.shape[1 : 1 + n]
+  lhs = x.transpose(order).reshape(-1, *spatial_size, groups * depth)
+  order = [factor_labels.index(a) for a in [*convolved, *summed, *kept, *new]]
+  kernel_size = [f_size.get(a, 1) for a in geometry.spatial]
+  rhs = factor.transpose(order).reshape(*kernel_size, depth, -1)
+
+  local = geometry.without([a for a in geometry.spatial if a not in convolved])
+  out = convolve(lhs, rhs, groups, local, precision)
+
+  sizes = [x_size[a] for a in only_x]
+  channels = [x_size[a] for a in kept] + [f_size[a] for a in new]
+  out = out.reshape(x.shape[0], *sizes, *out.shape[1 : 1 + n], *channels)
+  if only_x:  # spatial axes back behind the batch
+    k = len(only_x)
+    out = out.transpose(0, *range(1 + k, 1 + k + n), *range(1, 1 + k), *range(1 + k + n, out.ndim))
+  return out, (*only_x, *kept, *new)
+
+
+def convolve(
+  lhs: Array, rhs: Array, groups: int, geometry: Geometry, precision: object = None
+) -> Array:
+  """Convolution of (batch, *spatial, groups x depth) with (*kernel, depth, groups x new)."""
+  n = len(geometry.spatial)
+  depth, outs = rhs.shape[-2:]
+  pointwise = all(k == 1 for k in rhs.shape[:n]) and all(s == 1 for s in geometry.strides)
+  if pointwise and all(p == (0, 0) for p in geometry.padding):
+    if groups == 1:
+      return jnp.matmul(lhs, rhs.reshape(depth, outs), precision=precision)
+    split = lhs.reshape(*lhs.shape[:-1], groups, depth)
+    kernel = rhs.reshape(depth, groups, outs // groups)
+    out = jnp.einsum('...gc,cgo->...go', split, kernel, precision=precision)
+    return out.reshape(*lhs.shape[:-1], outs)
+  if groups > 1 and depth == 1 and outs == groups and jax.default_backend() == 'cpu':
+    return _depthwise_by_shifts(lhs, rhs, geometry)
+  spatial = 'DHW'[3 - n :]
+  return lax.conv_general_dilated(
+    lhs,
+    rhs,
+    geometry.strides,
+    geometry.padding,
+    rhs_dilation=geometry.dilation,
+    dimension_numbers=(f'N{spatial}C', f'{spatial}IO', f'N{spatial}C'),
+    feature_group_count=groups,
+    precision=precision,
+  )
+
+
+def _depthwise_by_shifts(lhs: Array, rhs: Array, geometry: Geometry) -> Array:
+  """Depthwise convolution as a sum of shifted products, one per kernel tap.
+
+  XLA's grouped convolution runs 4 to 16 times slower on CPU (measured, design.md rule 6).
+  """
+  n = len(geometry.spatial)
+  padded = jnp.pad(lhs, [(0, 0), *geometry.padding, (0, 0)])
+  taps = rhs.reshape(*rhs.shape[:n], -1)
+  sizes = [
+    (size - (k - 1) * d - 1) // s + 1
+    for size, k, d, s in zip(padded.shape[1:], taps.shape, geometry.dilation, geometry.strides)
+  ]
+  out = None
+  for index in np.ndindex(*taps.shape[:n]):
+    start = [i * d for i, d in zip(index, geometry.dilation)]
+    stop = [b + (m - 1) * s + 1 for b, m, s in zip(start, sizes, geometry.strides)]
+    window = lax.slice(
+      padded,
+      (0, *start, 0),
+      (padded.shape[0], *stop, padded.shape[-1]),
+      (1, *geometry.strides, 1),
+    )
+    term = window * taps[index].reshape((1,) * (n + 1) + (-1,))
+    out = term if out is None else out + term
+  return out

@@ -1,0 +1,59 @@
+"""A labelled tensor network: which operand carries which modes and bonds, all static."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import opt_einsum
+from jax import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """Operands with labelled axes.
+
+  Attributes:
+    names: one name per operand, the keys of the factor dictionaries.
+    labels: per operand, the label of every axis. A label shared by operands is summed over
+      unless it is asked for in an output.
+    sizes: (label, size) for every label.
+  """
+
+  names: tuple[str, ...]
+  labels: tuple[tuple[str, ...], ...]
+  sizes: tuple[tuple[str, int], ...]
+
+  def size(self, labels: Sequence[str] | str) -> int:
+    """Size of one label, or the product of several."""
+    sizes = dict(self.sizes)
+    return sizes[labels] if isinstance(labels, str) else math.prod(sizes[x] for x in labels)
+
+  def shapes(self) -> dict[str, tuple[int, ...]]:
+    """Shape of every operand, by name."""
+    sizes = dict(self.sizes)
+    return {n: tuple(sizes[x] for x in ls) for n, ls in zip(self.names, self.labels)}
+
+  def num_params(self) -> int:
+    """Number of stored entries."""
+    return sum(math.prod(shape) for shape in self.shapes().values())
+
+
+def contract(
+  network: Network,
+  arrays: Mapping[str, Array],
+  output: Sequence[str],
+  precision: object = None,
+) -> Array:
+  """Contracts the whole network to an array with axes `output`, in the order of least work.
+
+  >>> net = Network(('a', 'b'), (('i', 'r'), ('r', 'o')), (('i', 2), ('r', 1), ('o', 3)))
+  >>> contract(net, {'a': jnp.ones((2, 1)), 'b': jnp.ones((1, 3))}, ('o', 'i')).shape
+  (3, 2)
+  """
+  letters = {label: opt_einsum.get_symbol(i) for i, (label, _) in enumerate(network.sizes)}
+  terms = [''.join(letters[x] for x in labels) for labels in network.labels]
+  equation = ','.join(terms) + '->' + ''.join(letters[x] for x in output)
+  optimize = 'optimal' if len(terms) <= 5 else 'auto'
+  operands = [arrays[name].reshape(shape) for name, shape in network.shapes().items()]
+  return jnp.einsum(equation, *operands, optimize=optimize, precision=precision)

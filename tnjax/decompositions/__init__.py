@@ -1,0 +1,12 @@
+"""Array in, `Decomposition` out. One algorithm a file; every door checks its input eagerly and
+runs one jitted kernel, so that `f(x)` and `jax.jit(f)(x)` agree to the bit.
+"""
+
+from tnjax.decompositions._cp_als import cp_als
+from tnjax.decompositions._record import Decomposition
+from tnjax.decompositions._shuffled import shuffled
+from tnjax.decompositions._tr_svd import tr_als, tr_svd
+from tnjax.decompositions._tt_svd import tt_svd
+from tnjax.decompositions._tucker import hooi, hosvd
+
+__all__ = ['Decomposition', 'cp_als', 'hooi', 'hosvd', 'shuffled', 'tr_als', 'tr_svd', 'tt_svd']

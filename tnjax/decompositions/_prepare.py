@@ -1,0 +1,84 @@
+"""What every door does first: check the input, and bring it to a working dtype and scale."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from tnjax.formats._record import Record
+
+
+def checked(x: Array, name: str = 'x', min_order: int = 1) -> Array:
+  """The input as an array, or a ValueError that says what to pass instead."""
+  x = jnp.asarray(x)
+  if not jnp.issubdtype(x.dtype, jnp.inexact):
+    raise ValueError(
+      f'{name} has dtype {x.dtype}; pass a floating or complex array, such as '
+      f'{name}.astype("float32")'
+    )
+  if x.ndim < min_order:
+    raise ValueError(f'{name} has shape {x.shape}; it needs at least {min_order} mode(s)')
+  if x.size == 0:
+    raise ValueError(
+      f'{name} has shape {x.shape}, with an empty mode; all sizes must be at least 1'
+    )
+  if not isinstance(x, jax.core.Tracer) and not bool(jnp.isfinite(x).all()):
+    raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
+  return x
+
+
+def working(x: Array) -> Array:
+  """bf16 and f16 are decomposed in f32; other dtypes stay."""
+  return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+
+
+def unit_scale(x: Array) -> tuple[Array, Array]:
+  """x / scale with the largest entry 1 in size, so that squares stay in range, and the scale."""
+  scale = jnp.max(jnp.abs(x))
+  scale = jnp.where(scale == 0, 1, scale)
+  return x / scale, scale
+
+
+def cast(tensor: Record, dtype: np.dtype) -> Record:
+  """All arrays of a record in the input's dtype."""
+  return jax.tree.map(lambda a: a.astype(dtype), tensor)
+
+
+def iterate(
+  step: Callable, state: object, max_iters: int, tol: float, dtype: np.dtype
+) -> tuple[object, Array, Array, Array]:
+  """Runs `state, error = step(state)` until the fit 1 - error changes by less than `tol` of itself.
+
+  Returns state, errors (max_iters,), sweeps done and whether it converged. `tol=0.` scans exactly
+  `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a while-loop.
+  """
+  if tol == 0.0:
+    state, errors = jax.lax.scan(lambda s, _: step(s), state, None, length=max_iters)
+    done = jnp.asarray(max_iters, 'int32')
+    return state, errors, done, jnp.isfinite(errors[-1])
+
+  def unfinished(carry: tuple) -> Array:
+    _, _, count, converged = carry
+    return (count < max_iters) & ~converged
+
+  def advance(carry: tuple) -> tuple:
+    state, errors, count, _ = carry
+    state, error = step(state)
+    before = jnp.where(count == 0, jnp.inf, errors[jnp.maximum(count - 1, 0)])
+    converged = jnp.abs(before - error) <= tol * jnp.abs(1 - error)
+    return state, errors.at[count].set(error), count + 1, converged
+
+  errors = jnp.full(max_iters, jnp.nan, dtype)
+  carry = (state, errors, jnp.zeros((), 'int32'), jnp.zeros((), bool))
+  state, errors, count, converged = jax.lax.while_loop(unfinished, advance, carry)
+  return state, errors, count, converged
+
+
+def check_iteration(max_iters: int, tol: float) -> None:
+  """`max_iters` at least 1, `tol` a non-negative Python float."""
+  if max_iters < 1:
+    raise ValueError(f'max_iters={max_iters} must be at least 1')
+  if not isinstance(tol, (int, float)) or tol < 0:
+    raise ValueError(f'tol={tol!r} must be a static float >= 0 (0. runs exactly max_iters sweeps)')

@@ -1,0 +1,14 @@
+"""Tensor formats: frozen pytree records of the arrays that stand for a tensor.
+
+Every format has `full()`, `shape`, `ranks`, `num_params`, `dtype`, and a static `network(shape,
+ranks)` that gives its operands' names and labels without any array.
+"""
+
+from tnjax.formats._balance import balance, random_factors
+from tnjax.formats._cp import CP
+from tnjax.formats._shuffled import Shuffled
+from tnjax.formats._tr import TR
+from tnjax.formats._tt import TT
+from tnjax.formats._tucker import Tucker
+
+__all__ = ['CP', 'TR', 'TT', 'Shuffled', 'Tucker', 'balance', 'random_factors']

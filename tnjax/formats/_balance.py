@@ -1,0 +1,103 @@
+"""Gauge and scale of a network's arrays: balancing, and random arrays of a given variance."""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import opt_einsum
+from jax import Array
+
+from tnjax.contraction import Network
+from tnjax.ops import HIGHEST
+
+_SWEEPS = 50
+
+
+def balance(network: Network, arrays: Mapping[str, Array]) -> dict[str, Array]:
+  """Rescales along every bond until the slices that meet there have equal norms.
+
+  The tensor is unchanged and all arrays end with equal Frobenius norms: a gradient step then
+  moves every factor alike, where the raw output of an SVD (orthonormal times energy) does not.
+  For a matrix U S V^T this is sqrt(S) on either side.
+  """
+  shapes = network.shapes()
+  shaped = {n: arrays[n].reshape(shapes[n]) for n in network.names}
+  bonds = {}
+  for label, _ in network.sizes:
+    owners = [(n, ls.index(label)) for n, ls in zip(network.names, network.labels) if label in ls]
+    if len(owners) > 1:
+      bonds[label] = owners
+
+  def sweep(_: int, arrays: dict[str, Array]) -> dict[str, Array]:
+    for owners in bonds.values():
+      norms = [_slice_norms(arrays[n], axis) for n, axis in owners]
+      alive = jnp.stack(norms).min(axis=0) > 0
+      norms = [jnp.where(alive, x, 1) for x in norms]
+      target = jnp.exp(sum(jnp.log(x) for x in norms) / len(norms))
+      for (n, axis), norm in zip(owners, norms):
+        arrays = arrays | {n: _scale(arrays[n], axis, target / norm)}
+    return arrays
+
+  shaped = jax.lax.fori_loop(0, _SWEEPS, sweep, _equal_norms(shaped))
+  shaped = _equal_norms(shaped)
+  return {n: shaped[n].reshape(arrays[n].shape) for n in network.names}
+
+
+def random_factors(
+  key: Array, network: Network, variance: float, dtype: jnp.dtype
+) -> dict[str, Array]:
+  """Gaussian arrays whose contraction has mean square `variance`, exactly, in every draw.
+
+  All entries share one standard deviation s with variance = s^(2K) prod(bond sizes), K operands
+  (the rule of t3f, extended from TT to any network); the draw is then rescaled by its own norm,
+  taken from the network without forming the dense tensor.
+  """
+  counts = {x: sum(x in ls for ls in network.labels) for x, _ in network.sizes}
+  bonds = math.prod(size for x, size in network.sizes if counts[x] > 1)
+  entries = math.prod(size for x, size in network.sizes if counts[x] == 1)
+  std = (variance / bonds) ** (0.5 / len(network.names))
+  compute = jnp.promote_types(dtype, jnp.float32)
+  keys = jax.random.split(key, len(network.names))
+  arrays = {
+    n: std * jax.random.normal(k, shape, compute)
+    for k, (n, shape) in zip(keys, network.shapes().items())
+  }
+  norm = jnp.sqrt(_squared_norm(network, arrays))
+  share = (math.sqrt(variance * entries) / norm) ** (1 / len(arrays))
+  return {n: (a * share).astype(dtype) for n, a in arrays.items()}
+
+
+def _squared_norm(network: Network, arrays: Mapping[str, Array]) -> Array:
+  """<X, X> by contracting the network with itself over the open labels, bonds doubled."""
+  counts = {x: sum(x in ls for ls in network.labels) for x, _ in network.sizes}
+  symbols = {}
+  terms, operands = [], []
+  for copy in range(2):
+    for name, labels in zip(network.names, network.labels):
+      keys = [x if counts[x] == 1 else (x, copy) for x in labels]
+      terms.append(
+        ''.join(symbols.setdefault(k, opt_einsum.get_symbol(len(symbols))) for k in keys)
+      )
+      operands.append(arrays[name])
+  return jnp.einsum(','.join(terms) + '->', *operands, optimize='greedy', precision=HIGHEST)
+
+
+def _equal_norms(arrays: dict[str, Array]) -> dict[str, Array]:
+  norms = {n: jnp.linalg.norm(a.ravel()) for n, a in arrays.items()}
+  alive = jnp.stack(list(norms.values())).min() > 0
+  logs = [jnp.log(jnp.where(alive, x, 1)) for x in norms.values()]
+  target = jnp.exp(sum(logs) / len(logs))
+  return {
+    n: a * jnp.where(alive, target / jnp.where(alive, norms[n], 1), 1) for n, a in arrays.items()
+  }
+
+
+def _slice_norms(a: Array, axis: int) -> Array:
+  return jnp.linalg.norm(jnp.moveaxis(a, axis, 0).reshape(a.shape[axis], -1), axis=1)
+
+
+def _scale(a: Array, axis: int, factors: Array) -> Array:
+  shape = [1] * a.ndim
+  shape[axis] = -1
+  return a * factors.reshape(shape)

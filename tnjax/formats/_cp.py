@@ -1,0 +1,75 @@
+"""Canonical polyadic format."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+from jax import Array
+
+from tnjax.contraction import Network
+from tnjax.formats._record import Record
+from tnjax.ops import khatri_rao, matmul
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CP(Record):
+  """Sum of R rank-one terms X = sum_r weights[r] a_r o b_r o ... (Kolda and Bader 2009, eq. 3.4).
+
+  Attributes:
+    weights: (R,) real scale of every term.
+    factors: N matrices of shape (I_n, R).
+
+  `num_params` counts the factors alone, R sum I_n: the weights can be absorbed into any factor
+  (`absorbed()`) and add no freedom.
+
+  >>> import jax.numpy as jnp
+  >>> x = CP(jnp.array([2., 1.]), (jnp.ones((3, 2)), jnp.ones((4, 2))))
+  >>> x.shape, x.ranks, x.num_params, float(x.full()[0, 0])
+  ((3, 4), (2,), 14, 3.0)
+  """
+
+  weights: Array
+  factors: tuple[Array, ...]
+
+  @property
+  def arrays(self) -> tuple[Array, ...]:
+    """The factor matrices, without the weights."""
+    return self.factors
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Shape (I_1, ..., I_N) of the tensor."""
+    return tuple(f.shape[0] for f in self.factors)
+
+  @property
+  def ranks(self) -> tuple[int, ...]:
+    """The CP rank, as a tuple of one."""
+    return (self.weights.shape[0],)
+
+  def full(self) -> Array:
+    """The dense tensor."""
+    # One product of two Khatri-Rao matrices, split where both are smallest.
+    sizes = self.shape
+    cut = min(range(1, len(sizes) + 1), key=lambda k: math.prod(sizes[:k]) + math.prod(sizes[k:]))
+    left = khatri_rao(self.factors[:cut]) * self.weights.astype(self.dtype)
+    if cut == len(sizes):
+      return left.sum(axis=1).reshape(sizes)
+    return matmul(left, khatri_rao(self.factors[cut:]).T).reshape(sizes)
+
+  def absorbed(self) -> 'CP':
+    """The same tensor with unit weights, every factor taking an equal share of their scale."""
+    share = self.weights ** (1 / len(self.factors))
+    factors = tuple(f * share.astype(f.dtype) for f in self.factors)
+    return CP(self.weights * 0 + 1, factors)
+
+  @staticmethod
+  def network(
+    modes: Sequence[Sequence[str]], sizes: dict[str, int], ranks: Sequence[int]
+  ) -> Network:
+    """Labelled operands for modes that are groups of labels; every factor carries 'r'."""
+    labels = tuple((*mode, 'r') for mode in modes)
+    all_sizes = sizes | {'r': ranks[0]}
+    names = tuple(f'factor_{k}' for k in range(len(modes)))
+    return Network(names, labels, tuple(all_sizes.items()))

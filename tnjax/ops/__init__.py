@@ -1,0 +1,25 @@
+"""Array in, array out: the multilinear algebra everything else is written with.
+
+Nothing in here knows of tensor formats, layers or models.
+"""
+
+from tnjax.ops._permute import permutation
+from tnjax.ops._products import HIGHEST, khatri_rao, matmul, mode_product, multi_mode_product
+from tnjax.ops._split import prime_factors, split_modes
+from tnjax.ops._svd import left_singular, truncated_svd
+from tnjax.ops._unfold import fold, unfold
+
+__all__ = [
+  'HIGHEST',
+  'fold',
+  'khatri_rao',
+  'left_singular',
+  'matmul',
+  'mode_product',
+  'multi_mode_product',
+  'permutation',
+  'prime_factors',
+  'split_modes',
+  'truncated_svd',
+  'unfold',
+]

@@ -1,0 +1,32 @@
+"""Ranks are chosen here, on the host: ints and spectra in, ints out, never traced."""
+
+from tnjax.ranks._rate import (
+  cp_rank,
+  matrix_rank,
+  r_cp_rank,
+  r_tk_ranks,
+  r_tt_ranks,
+  shuffled_ranks,
+  svd_rank,
+  tk_rank,
+  tr_rank,
+  tt_rank,
+)
+from tnjax.ranks._validate import cp_ranks, tr_ranks, tt_ranks, tucker_ranks
+
+__all__ = [
+  'cp_rank',
+  'cp_ranks',
+  'matrix_rank',
+  'r_cp_rank',
+  'r_tk_ranks',
+  'r_tt_ranks',
+  'shuffled_ranks',
+  'svd_rank',
+  'tk_rank',
+  'tr_rank',
+  'tr_ranks',
+  'tt_rank',
+  'tt_ranks',
+  'tucker_ranks',
+]

@@ -1,0 +1,41 @@
+"""A scheme is a fold, a format and ranks; the nine methods of the papers are rows of one table.
+
+>>> import tnjax as tn
+>>> p = tn.schemes.r_tt(rate=0.1, order=3).bind((3, 3, 64, 64))
+>>> p.ranks, p.num_params
+((13, 13, 9), 5425)
+"""
+
+from tnjax.schemes._fold import Fold
+from tnjax.schemes._parametrization import Parametrization
+from tnjax.schemes._table import (
+  NAMES,
+  Scheme,
+  by_name,
+  cp,
+  r_cp,
+  r_tk,
+  r_tt,
+  shuffled,
+  svd,
+  tk,
+  tr,
+  tt,
+)
+
+__all__ = [
+  'NAMES',
+  'Fold',
+  'Parametrization',
+  'Scheme',
+  'by_name',
+  'cp',
+  'r_cp',
+  'r_tk',
+  'r_tt',
+  'shuffled',
+  'svd',
+  'tk',
+  'tr',
+  'tt',
+]

@@ -1,0 +1,192 @@
+"""A scheme bound to the shape of one weight: everything a layer needs."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tnjax import contraction, formats
+from tnjax.contraction import Geometry, Network
+from tnjax.decompositions import cp_als, hooi, tr_als, tt_svd
+from tnjax.formats._shuffled import shuffle, unshuffle
+from tnjax.ops import HIGHEST, permutation
+from tnjax.schemes._fold import Fold, spatial_labels
+
+_FORMATS = {'cp': formats.CP, 'tk': formats.Tucker, 'tr': formats.TR, 'tt': formats.TT}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parametrization:
+  """Low-rank stand-in for a weight of shape `fold.shape`, all static and hashable.
+
+  Factors are dictionaries of arrays named by the format: `core_0`, ... (TT, TR), `factor_0`, ...
+  (CP), `core` and `factor_2`, ... (Tucker, by mode); a shuffled scheme adds the int32 `index`.
+
+  Attributes:
+    fold: the labelled modes.
+    format: 'cp', 'tk', 'tr' or 'tt'.
+    ranks: CP (R,), TT the inner ranks, TR all, Tucker one per mode that has a factor.
+    free: the modes that Tucker gives a factor.
+
+  >>> import tnjax as tn
+  >>> p = tn.schemes.svd(ranks=4).bind((6, 4))  # full rank
+  >>> w = jnp.arange(24.).reshape(6, 4)
+  >>> factors = p.decompose(w)
+  >>> bool(jnp.allclose(p.dense(factors), w, atol=1e-4))
+  True
+  >>> x = jnp.ones((2, 6))
+  >>> bool(jnp.allclose(p.apply(factors, x), x @ w, rtol=1e-4))
+  True
+  """
+
+  fold: Fold
+  format: str
+  ranks: tuple[int, ...]
+  free: tuple[int, ...] = ()
+
+  @property
+  def network(self) -> Network:
+    """The factors, in the order in which a chain through the layer takes them."""
+    ranks = self.ranks
+    if self.format == 'tk':
+      ranks = [None] * len(self.fold.modes)
+      for mode, rank in zip(self.free, self.ranks):
+        ranks[mode] = rank
+    net = _FORMATS[self.format].network(self.fold.modes, dict(self.fold.axes), ranks)
+    order = sorted(range(len(net.names)), key=lambda i: _turn(net.labels[i]))
+    return dataclasses.replace(
+      net, names=tuple(net.names[i] for i in order), labels=tuple(net.labels[i] for i in order)
+    )
+
+  @property
+  def num_params(self) -> int:
+    """Stored entries of all factors (a shuffle's index not counted: its seed suffices)."""
+    return self.network.num_params()
+
+  @property
+  def needs_key(self) -> bool:
+    """Whether `decompose` draws random numbers."""
+    return self.format == 'cp' or self.fold.shuffled
+
+  def macs(self, geometry: Geometry | None = None, spatial: tuple[int, ...] = ()) -> int:
+    """Multiply-adds for one input of `spatial` size, by the formulas of Su et al. 2018.
+
+    Section 5 of papers/spectrum_preserving.md, for the chain through the factors; a shuffled
+    weight counts as dense. What a plan really executes is in `tnjax.contraction`.
+    """
+    geometry = geometry or Geometry()
+    if self.fold.shuffled:
+      out = [geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)]
+      return math.prod(self.fold.shape) * math.prod(out)
+    return contraction.chain_macs(
+      self.network, self.fold.inputs, self.fold.outputs, geometry, spatial
+    )
+
+  def decompose(self, weight: Array, key: Array | None = None) -> dict[str, Array]:
+    """Factors of a dense weight, balanced: slices that meet at a bond have equal norms.
+
+    Args:
+      weight: array of shape `fold.shape`.
+      key: PRNG key, where `needs_key`.
+
+    Raises:
+      ValueError: another shape, non-floating or non-finite entries, or a missing key.
+    """
+    if weight.shape != self.fold.shape:
+      raise ValueError(
+        f'weight has shape {weight.shape}; this scheme is bound to {self.fold.shape}'
+      )
+    if self.needs_key and key is None:
+      raise ValueError(
+        'key=None: this scheme draws random numbers (CP start or shuffle) and '
+        'needs key=jax.random.key(seed)'
+      )
+    if not jnp.issubdtype(weight.dtype, jnp.inexact):
+      raise ValueError(f'weight has dtype {weight.dtype}; it must be floating or complex')
+    if not isinstance(weight, jax.core.Tracer) and not bool(jnp.isfinite(weight).all()):
+      raise ValueError(f'weight of shape {weight.shape} has NaN or infinite entries')
+    return _decompose(self, weight, key)
+
+  def init(
+    self, key: Array, std: float | None = None, dtype: jnp.dtype = jnp.float32
+  ) -> dict[str, Array]:
+    """Random factors whose rebuilt weight has root mean square `std`, in every draw.
+
+    Default 1 / sqrt(fan_in), the standard deviation of flax's default (LeCun normal).
+    """
+    shape = self.fold.shape
+    std = math.prod(shape[:-1]) ** -0.5 if std is None else std
+    key, shuffle_key = jax.random.split(key)
+    factors = formats.random_factors(key, self.network, std**2, dtype)
+    if self.fold.shuffled:
+      factors['index'] = permutation(shuffle_key, math.prod(shape))
+    return factors
+
+  def dense(self, factors: Mapping[str, Array], precision: object = HIGHEST) -> Array:
+    """The weight that the factors stand for, of shape `fold.shape`."""
+    full = contraction.contract(self.network, factors, self.fold.labels, precision)
+    if self.fold.shuffled:
+      return unshuffle(full, factors['index'], self.fold.shape)
+    return full.reshape(self.fold.shape)
+
+  def apply(
+    self,
+    factors: Mapping[str, Array],
+    x: Array,
+    geometry: Geometry | None = None,
+    groups: int = 1,
+    precision: object = None,
+  ) -> Array:
+    """The layer x -> y without bias, in the cheaper of the planned orders.
+
+    Args:
+      factors: as returned by `decompose` or `init`.
+      x: (..., S) for a matrix, (batch, *spatial, groups * S) for a kernel.
+      geometry: strides, padding and dilation; default stride 1 and no padding.
+      groups: feature groups; a grouped kernel is always rebuilt.
+      precision: of the products, as in `jax.lax.dot_general`.
+    """
+    labels, kernel = spatial_labels(self.fold.shape), self.fold.shape[:-2]
+    geometry = geometry or Geometry.resolve(labels, kernel)
+    lead = x.shape[: x.ndim - 1 - len(labels)]
+    x = x.reshape(-1, *x.shape[len(lead) :])
+    if self.fold.shuffled or groups > 1:
+      y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
+    else:
+      ends = (self.fold.inputs, self.fold.outputs)
+      plan = contraction.plan(self.network, *ends, geometry, x.shape[0], x.shape[1:-1])
+      y = contraction.execute(plan, self.network, factors, x, *ends, geometry, precision)
+    return y.reshape(*lead, *y.shape[1:])
+
+
+def _turn(labels: tuple[str, ...]) -> int:
+  """Place of a factor in the chain: those with inputs, then those between, then outputs."""
+  kinds = {x[0] for x in labels}
+  return 0 if 's' in kinds else 2 if 't' in kinds else 1
+
+
+@partial(jax.jit, static_argnums=0)
+def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str, Array]:
+  extra = {}
+  if p.fold.shuffled:
+    index_key, key = jax.random.split(key)
+    extra = {'index': permutation(index_key, weight.size)}
+    weight = shuffle(weight, extra['index'], p.fold.mode_shape)
+  x = p.fold.fold(weight)
+  if p.format == 'cp':
+    tensor = cp_als(x, p.ranks[0], key, init='hosvd').tensor.absorbed()
+  elif p.format == 'tk':
+    tensor = hooi(x, p.ranks, modes=p.free).tensor
+  elif p.format == 'tr':
+    tensor = tr_als(x, p.ranks).tensor
+  else:
+    tensor = tt_svd(x, p.ranks).tensor
+  net = p.network
+  # Records list their arrays in the format's own order, which the sorted names give back.
+  shapes = net.shapes()
+  factors = {n: a.reshape(shapes[n]) for n, a in zip(sorted(net.names), tensor.arrays)}
+  return formats.balance(net, factors) | extra

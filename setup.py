@@ -1,3 +1,5 @@
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 EXPERIMENTS = [
@@ -14,7 +16,7 @@ setup(
   name='tnjax',
   version='0.1.0',
   description='Tensor-network compression of neural networks in JAX',
-  long_description=open('README.md', encoding='utf-8').read(),
+  long_description=Path('README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   packages=find_packages(include=['tnjax*', 'experiments*']),

@@ -4,7 +4,8 @@ A method is a fold, a format and ranks; see `tnjax.schemes`. Arrays are decompos
 `tr_svd`, `hosvd`, `hooi`, `cp_als` and `shuffled`.
 """
 
-from tnjax import contraction, decompositions, formats, ops, ranks, schemes
+from tnjax import compression, contraction, decompositions, formats, models, nn, ops, ranks, schemes
+from tnjax.compression import compress
 from tnjax.decompositions import (
   Decomposition,
   cp_als,
@@ -18,3 +19,29 @@ from tnjax.decompositions import (
 from tnjax.formats import CP, TR, TT, Shuffled, Tucker
 
 __version__ = '0.1.0'
+
+__all__ = [
+  'CP',
+  'TR',
+  'TT',
+  'Decomposition',
+  'Shuffled',
+  'Tucker',
+  'compress',
+  'compression',
+  'contraction',
+  'cp_als',
+  'decompositions',
+  'formats',
+  'hooi',
+  'hosvd',
+  'models',
+  'nn',
+  'ops',
+  'ranks',
+  'schemes',
+  'shuffled',
+  'tr_als',
+  'tr_svd',
+  'tt_svd',
+]

@@ -1,0 +1,1 @@
+"""Side rooms shared by the experiments: data, training, checkpoints, progress, results, plots."""

@@ -1,0 +1,1 @@
+"""The main job: compress a trained network by a scheme at a rate, fine-tune, report."""

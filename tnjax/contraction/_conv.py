@@ -72,6 +72,10 @@ class Geometry:
     reach = (self.kernel[i] - 1) * self.dilation[i] + 1
     return max(0, (size + sum(self.padding[i]) - reach) // self.strides[i] + 1)
 
+  def unpadded(self) -> 'Geometry':
+    """The same geometry for an input that has been padded already."""
+    return dataclasses.replace(self, padding=((0, 0),) * len(self.spatial))
+
   def without(self, labels: Sequence[str]) -> 'Geometry':
     """The same geometry with the spatial modes `labels` already dealt with (size 1, stride 1)."""
     done = [x in labels for x in self.spatial]
@@ -88,11 +92,10 @@ class Geometry:
     )
 
 
-def pad_input(x: Array, mode: str, kernel: Sequence[int], dilation: Sequence[int]) -> Array:
+def pad_input(x: Array, mode: str, padding: Sequence[tuple[int, int]]) -> Array:
   """Pads the spatial axes of `x` (batch, *spatial, channels) by 'CIRCULAR' or 'REFLECT'."""
-  reach = [(k - 1) * d for k, d in zip(kernel, dilation)]
-  pads = [(0, 0), *((r // 2, r - r // 2) for r in reach), (0, 0)]
-  return jnp.pad(x, pads, mode={'CIRCULAR': 'wrap', 'REFLECT': 'reflect'}[mode])
+  wrap = {'CIRCULAR': 'wrap', 'REFLECT': 'reflect'}[mode]
+  return jnp.pad(x, [(0, 0), *padding, (0, 0)], mode=wrap)
 
 
 def meet(

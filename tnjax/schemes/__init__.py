@@ -3,7 +3,7 @@
 >>> import tnjax as tn
 >>> p = tn.schemes.r_tt(rate=0.1, order=3).bind((3, 3, 64, 64))
 >>> p.ranks, p.num_params
-((13, 13, 9), 5425)
+((11, 11, 9), 3777)
 """
 
 from tnjax.schemes._fold import Fold

@@ -1,0 +1,154 @@
+"""What a compression did, layer by layer, and in sum."""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerReport:
+  """One layer.
+
+  Attributes:
+    path: '/'-joined NNX path.
+    shape: of the dense kernel.
+    scheme: name of the scheme, None for a layer left dense.
+    ranks: of the factors, () for a layer left dense.
+    params, dense_params: stored kernel entries after and before (bias not counted).
+    macs, dense_macs: multiply-adds for one input, None where the input's shape was not given.
+    squared_error, squared_norm: ||W - W'||^2 and ||W||^2; 0 error where dense, None in a plan.
+    reason: why the layer is dense, '' if it is not.
+  """
+
+  path: str
+  shape: tuple[int, ...]
+  scheme: str | None
+  ranks: tuple[int, ...]
+  params: int
+  dense_params: int
+  macs: int | None
+  dense_macs: int | None
+  squared_error: float | None
+  squared_norm: float | None
+  reason: str = ''
+
+  @property
+  def relative_error(self) -> float | None:
+    """||W - W'|| / ||W||, None in a plan."""
+    return _relative(self.squared_error, self.squared_norm)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """Rows for every layer that carries a kernel, and counts of the whole model.
+
+  Attributes:
+    layers: one row per layer, in the model's order.
+    params, dense_params: trainable entries of the whole model after and before.
+  """
+
+  layers: tuple[LayerReport, ...]
+  params: int
+  dense_params: int
+
+  @property
+  def compressed(self) -> tuple[LayerReport, ...]:
+    """The rows of layers that were factorised."""
+    return tuple(row for row in self.layers if row.scheme is not None)
+
+  @property
+  def kernel_params(self) -> int:
+    """Stored entries of the compressed kernels."""
+    return sum(row.params for row in self.compressed)
+
+  @property
+  def kernel_params_ratio(self) -> float:
+    """Compressed over original entries, of the compressed kernels alone."""
+    return _ratio(self.kernel_params, sum(row.dense_params for row in self.compressed))
+
+  @property
+  def params_ratio(self) -> float:
+    """Compressed over original trainable entries of the whole model."""
+    return _ratio(self.params, self.dense_params)
+
+  @property
+  def macs(self) -> int | None:
+    """Multiply-adds of all layers for one input, None where its shape was not given."""
+    return _sum(row.macs for row in self.layers)
+
+  @property
+  def dense_macs(self) -> int | None:
+    """The same before compression."""
+    return _sum(row.dense_macs for row in self.layers)
+
+  @property
+  def kernel_macs_ratio(self) -> float | None:
+    """Compressed over original multiply-adds, of the compressed kernels alone."""
+    before = _sum(row.dense_macs for row in self.compressed)
+    return None if before is None else _ratio(_sum(row.macs for row in self.compressed), before)
+
+  @property
+  def macs_ratio(self) -> float | None:
+    """Compressed over original multiply-adds of the whole model."""
+    return None if self.dense_macs is None else _ratio(self.macs, self.dense_macs)
+
+  @property
+  def relative_error(self) -> float | None:
+    """sqrt(sum ||W - W'||^2 / sum ||W||^2) over the compressed kernels, None in a plan."""
+    error = _sum(row.squared_error for row in self.compressed)
+    return _relative(error, _sum(row.squared_norm for row in self.compressed))
+
+  def __str__(self) -> str:
+    """A table for the terminal."""
+    head = ('layer', 'shape', 'scheme', 'ranks', 'params', 'ratio', 'MACs', 'ratio', 'error')
+    rows = [head, *map(_cells, self.layers), _totals(self)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = [
+      '  '.join(c.ljust(w) if i < 4 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+      for row in rows
+    ]
+    return '\n'.join(line.rstrip() for line in [lines[0], '-' * len(lines[0]), *lines[1:]])
+
+
+def _cells(row: LayerReport) -> tuple[str, ...]:
+  return (
+    row.path,
+    'x'.join(map(str, row.shape)),
+    row.scheme or f'dense: {row.reason}',
+    ','.join(map(str, row.ranks)),
+    f'{row.params:,}',
+    f'{_ratio(row.params, row.dense_params):.3f}',
+    '-' if row.macs is None else f'{row.macs:,}',
+    '-' if row.macs is None else f'{_ratio(row.macs, row.dense_macs):.3f}',
+    '-' if row.relative_error is None or not row.scheme else f'{row.relative_error:.4f}',
+  )
+
+
+def _totals(report: Report) -> tuple[str, ...]:
+  macs = report.macs
+  error = report.relative_error
+  return (
+    'whole model',
+    '',
+    f'{len(report.compressed)} of {len(report.layers)} layers',
+    '',
+    f'{report.params:,}',
+    f'{report.params_ratio:.3f}',
+    '-' if macs is None else f'{macs:,}',
+    '-' if macs is None else f'{report.macs_ratio:.3f}',
+    '-' if error is None else f'{error:.4f}',
+  )
+
+
+def _sum(values: object) -> float | int | None:
+  values = list(values)
+  return None if any(v is None for v in values) else sum(values)
+
+
+def _ratio(after: float, before: float) -> float:
+  return after / before if before else 1.0
+
+
+def _relative(error: float | None, norm: float | None) -> float | None:
+  if error is None or norm is None:
+    return None
+  return math.sqrt(error / norm) if norm else 0.0

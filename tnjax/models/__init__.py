@@ -1,0 +1,14 @@
+"""Models of the experiments, and importers for trained weights in PyTorch naming."""
+
+from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
+from tnjax.models._weights import import_torch, read_weights, torch_names
+
+__all__ = [
+  'CIFAR_MEAN',
+  'CIFAR_STD',
+  'CifarResNet',
+  'cifar_resnet',
+  'import_torch',
+  'read_weights',
+  'torch_names',
+]

@@ -1,0 +1,183 @@
+"""Residual networks for small images (He et al. 2015, section 4.2; 2016 for version 2)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+CIFAR_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which the published CIFAR weights expect
+CIFAR_STD = (0.229, 0.224, 0.225)
+
+_INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+def cifar_resnet(
+  depth: int,
+  version: int = 1,
+  shortcut: str = 'pad',
+  *,
+  widths: Sequence[int] = (16, 32, 64),
+  num_classes: int = 10,
+  mean: Sequence[float] = CIFAR_MEAN,
+  std: Sequence[float] = CIFAR_STD,
+  rngs: nnx.Rngs,
+) -> 'CifarResNet':
+  """CIFAR ResNet of `depth` = 6 n + 2 layers: three stages of n basic blocks.
+
+  Version 1 is post-activation (He et al. 2015), version 2 pre-activation (2016). Shortcuts where
+  the shape changes are 'pad' (option A: subsample, zero channels on both sides) or 'projection'
+  (1x1 convolution). As in the official TensorFlow models, a version 2 net with projections has
+  one in the first block of every stage: 33 kernels and 463,616 weights at depth 32.
+
+  Args:
+    depth: 8, 14, 20, 32, 44, 56, 110, ...
+    version: 1 or 2.
+    shortcut: 'pad' or 'projection'.
+    widths: channels of the three stages.
+    num_classes: size of the output.
+    mean, std: per input channel, subtracted and divided inside the model; images come in [0, 1].
+      Their length is the number of input channels.
+    rngs: initialisation keys.
+
+  Raises:
+    ValueError: a depth that is not 6 n + 2, or an unknown version or shortcut.
+
+  >>> net = cifar_resnet(8, widths=(4, 8, 8), rngs=nnx.Rngs(0))
+  >>> net(jnp.zeros((2, 32, 32, 3))).shape
+  (2, 10)
+  """
+  if depth < 8 or (depth - 2) % 6:
+    raise ValueError(f'depth={depth} must be 6 n + 2: 8, 14, 20, 32, 44, 56, 110, ...')
+  if version not in (1, 2):
+    raise ValueError(f'version={version} must be 1 or 2')
+  if shortcut not in ('pad', 'projection'):
+    raise ValueError(f"shortcut={shortcut!r} must be 'pad' or 'projection'")
+  return CifarResNet((depth - 2) // 6, version, shortcut, widths, num_classes, mean, std, rngs)
+
+
+class CifarResNet(nnx.Module):
+  """See `cifar_resnet`. Paths: conv, norm, stages/<stage>/<block>/conv1, ..., linear."""
+
+  def __init__(
+    self,
+    blocks: int,
+    version: int,
+    shortcut: str,
+    widths: Sequence[int],
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    rngs: nnx.Rngs,
+  ):
+    self.version = version
+    self.mean = tuple(mean)
+    self.std = tuple(std)
+    block = {1: BlockV1, 2: BlockV2}[version]
+    self.conv = _conv3x3(len(self.mean), widths[0], 1, rngs)
+    self.norm = _norm(widths[0] if version == 1 else widths[-1], rngs)
+    stages, channels = [], widths[0]
+    for stage, width in enumerate(widths):
+      stack = []
+      for i in range(blocks):
+        strides = 2 if stage > 0 and i == 0 else 1
+        stack.append(block(channels, width, strides, shortcut, i == 0, rngs))
+        channels = width
+      stages.append(nnx.List(stack))
+    self.stages = nnx.List(stages)
+    self.linear = nnx.Linear(channels, num_classes, rngs=rngs)
+
+  def __call__(self, images: Array, train: bool = False) -> Array:
+    """Logits (batch, num_classes) of images (batch, height, width, channels) in [0, 1].
+
+    With `train`, batch norm uses and updates batch statistics.
+    """
+    norm = partial(self.norm, use_running_average=not train)
+    shape = (1,) * (images.ndim - 1) + (-1,)
+    mean, std = (jnp.asarray(v, images.dtype).reshape(shape) for v in (self.mean, self.std))
+    x = self.conv((images - mean) / std)
+    if self.version == 1:
+      x = jax.nn.relu(norm(x))
+    for stage in self.stages:
+      for block in stage:
+        x = block(x, train)
+    if self.version == 2:
+      x = jax.nn.relu(norm(x))
+    return self.linear(x.mean(axis=(-3, -2)))
+
+
+class BlockV1(nnx.Module):
+  """conv, norm, relu, conv, norm, add, relu (He et al. 2015)."""
+
+  def __init__(self, ins: int, outs: int, strides: int, shortcut: str, first: bool, rngs: nnx.Rngs):
+    del first
+    self.strides, self.outs = strides, outs
+    self.conv1 = _conv3x3(ins, outs, strides, rngs)
+    self.norm1 = _norm(outs, rngs)
+    self.conv2 = _conv3x3(outs, outs, 1, rngs)
+    self.norm2 = _norm(outs, rngs)
+    self.project = shortcut == 'projection' and (strides > 1 or ins != outs)
+    if self.project:
+      self.projection = _conv1x1(ins, outs, strides, rngs)
+      self.projection_norm = _norm(outs, rngs)
+
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    """One block."""
+    average = not train
+    y = jax.nn.relu(self.norm1(self.conv1(x), use_running_average=average))
+    y = self.norm2(self.conv2(y), use_running_average=average)
+    if self.project:
+      x = self.projection_norm(self.projection(x), use_running_average=average)
+    else:
+      x = _pad_shortcut(x, self.strides, self.outs)
+    return jax.nn.relu(x + y)
+
+
+class BlockV2(nnx.Module):
+  """norm, relu, conv, norm, relu, conv, add (He et al. 2016)."""
+
+  def __init__(self, ins: int, outs: int, strides: int, shortcut: str, first: bool, rngs: nnx.Rngs):
+    self.strides, self.outs = strides, outs
+    self.norm1 = _norm(ins, rngs)
+    self.conv1 = _conv3x3(ins, outs, strides, rngs)
+    self.norm2 = _norm(outs, rngs)
+    self.conv2 = _conv3x3(outs, outs, 1, rngs)
+    self.project = shortcut == 'projection' and first
+    if self.project:
+      self.projection = _conv1x1(ins, outs, strides, rngs)
+
+  def __call__(self, x: Array, train: bool = False) -> Array:
+    """One block."""
+    average = not train
+    y = jax.nn.relu(self.norm1(x, use_running_average=average))
+    x = self.projection(y) if self.project else _pad_shortcut(x, self.strides, self.outs)
+    y = self.conv1(y)
+    y = self.conv2(jax.nn.relu(self.norm2(y, use_running_average=average)))
+    return x + y
+
+
+def _conv3x3(ins: int, outs: int, strides: int, rngs: nnx.Rngs) -> nnx.Conv:
+  # Explicit padding: at stride 2 'SAME' would pad one side only, unlike the published networks.
+  return nnx.Conv(
+    ins, outs, (3, 3), strides, padding=1, use_bias=False, kernel_init=_INIT, rngs=rngs
+  )
+
+
+def _conv1x1(ins: int, outs: int, strides: int, rngs: nnx.Rngs) -> nnx.Conv:
+  return nnx.Conv(
+    ins, outs, (1, 1), strides, padding=0, use_bias=False, kernel_init=_INIT, rngs=rngs
+  )
+
+
+def _norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
+  return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
+
+
+def _pad_shortcut(x: Array, strides: int, channels: int) -> Array:
+  """Identity, subsampled, with zero channels added on both sides (option A)."""
+  x = x[..., ::strides, ::strides, :]
+  extra = channels - x.shape[-1]
+  pads = [(0, 0)] * (x.ndim - 1) + [(extra // 2, extra - extra // 2)]
+  return jnp.pad(x, pads)

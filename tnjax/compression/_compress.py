@@ -77,6 +77,28 @@ def compress(
   return compressed, Report(layers, _count(compressed), _count(model))
 
 
+def skeleton(model: nnx.Module, rules: Rules) -> nnx.Module:
+  """The model `compress` would give, with shapes in place of the factors' values.
+
+  Nothing is decomposed; fill it from saved weights. Arguments and errors are those of `compress`.
+
+  >>> import tnjax as tn
+  >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
+  >>> skeleton(model, ((r'layers/0', tn.schemes.svd(rate=0.5)),)).layers[0].core_0.shape
+  (8, 2)
+  """
+  found, report = _prepare(model, rules, None)
+  served = {row.path for row in report.compressed}
+
+  def replace(parts: tuple, node: object) -> object:
+    path = '/'.join(map(str, parts))
+    if path in served and type(node) in _LAYERS:
+      return _LAYERS[type(node)].abstract(node, found[path][1])
+    return node
+
+  return nnx.recursive_map(replace, nnx.clone(model))
+
+
 def plan(model: nnx.Module, rules: Rules, *, input_shape: Sequence[int] | None = None) -> Report:
   """The table `compress` would report, errors left out; nothing is computed or touched.
 

@@ -91,17 +91,22 @@ class Conv(nnx.Module):
     Raises:
       ValueError: a masked or input-dilated (transposed) convolution.
     """
-    if dense.mask is not None:
-      raise ValueError('dense.mask is set; a masked kernel has no factorised form')
-    if any(d not in (None, 1) for d in jax.tree.leaves(dense.input_dilation)):
-      raise ValueError(f'dense.input_dilation={dense.input_dilation} must be 1')
-    layer = nnx.eval_shape(
-      lambda: cls(scheme=scheme, use_bias=dense.use_bias, rngs=nnx.Rngs(0), **_options(dense))
-    )
+    layer = cls.abstract(dense, scheme)
     _factors.store(layer, layer.parametrization.decompose(dense.kernel[...], key))
     if dense.use_bias:
       layer.bias = nnx.Param(dense.bias[...])
     return layer
+
+  @classmethod
+  def abstract(cls, dense: nnx.Conv, scheme: Scheme) -> 'Conv':
+    """The layer `from_dense` would give, with shapes in place of arrays; nothing is computed."""
+    if dense.mask is not None:
+      raise ValueError('dense.mask is set; a masked kernel has no factorised form')
+    if any(d not in (None, 1) for d in jax.tree.leaves(dense.input_dilation)):
+      raise ValueError(f'dense.input_dilation={dense.input_dilation} must be 1')
+    return nnx.eval_shape(
+      lambda: cls(scheme=scheme, use_bias=dense.use_bias, rngs=nnx.Rngs(0), **_options(dense))
+    )
 
   def to_dense(self) -> nnx.Conv:
     """`nnx.Conv` with the rebuilt kernel."""

@@ -64,7 +64,16 @@ class Linear(nnx.Module):
       scheme: how to decompose the kernel.
       key: PRNG key, for schemes that draw random numbers (CP, shuffled).
     """
-    layer = nnx.eval_shape(
+    layer = cls.abstract(dense, scheme)
+    _factors.store(layer, layer.parametrization.decompose(dense.kernel[...], key))
+    if dense.use_bias:
+      layer.bias = nnx.Param(dense.bias[...])
+    return layer
+
+  @classmethod
+  def abstract(cls, dense: nnx.Linear, scheme: Scheme) -> 'Linear':
+    """The layer `from_dense` would give, with shapes in place of arrays; nothing is computed."""
+    return nnx.eval_shape(
       lambda: cls(
         dense.in_features,
         dense.out_features,
@@ -76,10 +85,6 @@ class Linear(nnx.Module):
         rngs=nnx.Rngs(0),
       )
     )
-    _factors.store(layer, layer.parametrization.decompose(dense.kernel[...], key))
-    if dense.use_bias:
-      layer.bias = nnx.Param(dense.bias[...])
-    return layer
 
   def to_dense(self) -> nnx.Linear:
     """`nnx.Linear` with the rebuilt kernel."""

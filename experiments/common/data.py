@@ -1,0 +1,176 @@
+"""Image classification in memory: the embedded digits, and CIFAR-10 in its official layout."""
+
+import dataclasses
+import hashlib
+import pathlib
+import pickle
+import tarfile
+import urllib.request
+
+import numpy as np
+
+from experiments.common.progress import Progress
+
+CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz'
+CIFAR_MD5 = 'c58f30108f718f92721af3b95e74349a'
+CIFAR_FOLDER = 'cifar-10-batches-py'
+_CIFAR_FILES = (*(f'data_batch_{i}' for i in range(1, 6)), 'test_batch')
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Images (n, height, width, channels) uint8, labels (n,) int32."""
+
+  images: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self) -> int:
+    """Number of images."""
+    return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Three disjoint splits; nothing is ever chosen on `test`.
+
+  Attributes:
+    name: as on the command line.
+    train, validation, test: the splits.
+    scale: pixel value of white; images / scale is in [0, 1].
+    num_classes: number of labels.
+    crop: augmentation pads by this many pixels and crops back at random.
+    flip: whether augmentation mirrors left and right.
+  """
+
+  name: str
+  train: Split
+  validation: Split
+  test: Split
+  scale: float
+  num_classes: int
+  crop: int
+  flip: bool
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of one image."""
+    return self.train.images.shape[1:]
+
+
+def digits(seed: int) -> Dataset:
+  """The 1,797 real 8x8 digits inside scikit-learn, split 60 / 20 / 20, stratified and seeded."""
+  from sklearn.datasets import load_digits
+
+  bunch = load_digits()
+  images, labels = bunch.images[..., None].astype('uint8'), bunch.target.astype('int32')
+  test, rest = _stratified(labels, 0.2, seed)
+  validation, train = _stratified(labels[rest], 0.25, seed + 1)
+  parts = [rest[train], rest[validation], test]
+  splits = [Split(images[p], labels[p]) for p in parts]
+  return Dataset('digits', *splits, scale=16.0, num_classes=10, crop=1, flip=False)
+
+
+def cifar10(data_dir: str, seed: int) -> Dataset:
+  """CIFAR-10 from the official Python batches; a tenth of the training part is for validation.
+
+  Args:
+    data_dir: the folder `cifar-10-batches-py`, or the one that holds it.
+    seed: of the stratified validation split; the test part is the official one.
+
+  Raises:
+    FileNotFoundError: a batch file is missing.
+    ValueError: a file is truncated or not a CIFAR-10 batch.
+  """
+  folder = _cifar_folder(pathlib.Path(data_dir))
+  batches = [_cifar_batch(folder / name) for name in _CIFAR_FILES]
+  images = np.concatenate([b.images for b in batches[:5]])
+  labels = np.concatenate([b.labels for b in batches[:5]])
+  validation, train = _stratified(labels, 0.1, seed)
+  splits = [Split(images[p], labels[p]) for p in (train, validation)]
+  return Dataset('cifar10', *splits, batches[5], scale=255.0, num_classes=10, crop=4, flip=True)
+
+
+def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) -> None:
+  """Fetches and unpacks the official archive into `data_dir`, unless it is there already.
+
+  Raises:
+    ValueError: the download failed, or its md5 is not that of the official archive.
+  """
+  target = pathlib.Path(data_dir)
+  if all((target / CIFAR_FOLDER / name).is_file() for name in _CIFAR_FILES):
+    return
+  target.mkdir(parents=True, exist_ok=True)
+  partial = target / 'cifar-10-python.tar.gz.partial'
+  digest = hashlib.md5()
+  try:
+    with urllib.request.urlopen(url, timeout=60) as response, partial.open('wb') as file:
+      total = int(response.headers.get('Content-Length', 0)) >> 20
+      with progress.task('download CIFAR-10 (MiB)', total) as advance:
+        while chunk := response.read(1 << 20):
+          file.write(chunk)
+          digest.update(chunk)
+          advance(1)
+  except OSError as error:
+    partial.unlink(missing_ok=True)
+    raise ValueError(f'--download: {url} cannot be fetched: {error}') from error
+  if digest.hexdigest() != CIFAR_MD5:
+    partial.unlink()
+    raise ValueError(
+      f'--download: the archive has md5 {digest.hexdigest()}; the official one has {CIFAR_MD5}'
+    )
+  unpacked = target / 'unpacking'
+  with tarfile.open(partial) as archive:
+    archive.extractall(unpacked, filter='data')
+  (unpacked / CIFAR_FOLDER).rename(target / CIFAR_FOLDER)
+  unpacked.rmdir()
+  partial.unlink()
+
+
+def _stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """Sorted indices of a part with `fraction` of every class, and of the rest."""
+  rng = np.random.default_rng(seed)
+  chosen = [
+    rng.permutation(np.flatnonzero(labels == c))[: round(fraction * np.sum(labels == c))]
+    for c in np.unique(labels)
+  ]
+  mask = np.zeros(len(labels), bool)
+  mask[np.concatenate(chosen)] = True
+  return np.flatnonzero(mask), np.flatnonzero(~mask)
+
+
+def _cifar_folder(path: pathlib.Path) -> pathlib.Path:
+  for folder in (path, path / CIFAR_FOLDER):
+    missing = [name for name in _CIFAR_FILES if not (folder / name).is_file()]
+    if not missing:
+      return folder
+    if len(missing) < len(_CIFAR_FILES):
+      raise FileNotFoundError(f'--data_dir: {folder / missing[0]} is missing')
+  raise FileNotFoundError(
+    f'--data_dir={path} holds no {CIFAR_FOLDER}; --download fetches it where there is a network'
+  )
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+  """Unpickles plain containers and NumPy arrays, and refuses anything that could run code."""
+
+  def find_class(self, module: str, name: str) -> object:
+    """Only what NumPy arrays are pickled with."""
+    if module.split('.')[0] == 'numpy' and name in ('_reconstruct', 'ndarray', 'dtype'):
+      return super().find_class(module, name)
+    raise pickle.UnpicklingError(f'{module}.{name} does not belong in a CIFAR-10 batch')
+
+
+def _cifar_batch(path: pathlib.Path) -> Split:
+  try:
+    with path.open('rb') as file:
+      batch = _ArrayUnpickler(file, encoding='latin1').load()
+    pixels, labels = np.asarray(batch['data']), np.asarray(batch['labels'], 'int32')
+  except Exception as error:
+    raise ValueError(f'--data_dir: {path} is truncated or no CIFAR-10 batch: {error}') from error
+  if pixels.shape != (10000, 3072) or pixels.dtype != np.uint8 or labels.shape != (10000,):
+    raise ValueError(
+      f'--data_dir: {path} has data {pixels.dtype}{pixels.shape} and labels {labels.shape}; it '
+      'needs uint8(10000, 3072) and (10000,)'
+    )
+  images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+  return Split(images, labels)

@@ -1,0 +1,106 @@
+"""Results on disk: written atomically, never half."""
+
+import contextlib
+import csv
+import datetime
+import importlib.metadata
+import io
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+
+_PACKAGES = ('tnjax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
+
+
+@contextlib.contextmanager
+def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a temporary path beside `path` that replaces it if the block succeeds."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f'.{path.stem}.partial{path.suffix}')
+  try:
+    yield partial
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, content: Mapping) -> None:
+  """Writes indented JSON; NaN is refused, as no reader shares its spelling."""
+  with atomic(path) as partial:
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + '\n')
+
+
+def read_json(path: pathlib.Path) -> dict:
+  """Reads what `write_json` wrote.
+
+  Raises:
+    ValueError: the file is damaged.
+  """
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path} is damaged: {error}') from None
+
+
+def write_csv(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
+  """Writes rows under one header; nested values as JSON."""
+  out = io.StringIO()
+  if rows:
+    writer = csv.DictWriter(out, rows[0].keys(), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(
+      {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in row.items()}
+      for row in rows
+    )
+  with atomic(path) as partial:
+    partial.write_text(out.getvalue())
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python and of the packages a result depends on."""
+  found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {'python': platform.python_version(), **found}
+
+
+def device() -> str:
+  """Kind and number of the devices in use."""
+  devices = jax.devices()
+  return f'{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)'
+
+
+def open_workdir(workdir: str | None, name: str, config: Mapping) -> pathlib.Path:
+  """A folder for the results of `config`: a new one, or an old one with the same configuration.
+
+  Args:
+    workdir: path, or None for a new folder `results/<name>_<time>`.
+    name: of the experiment.
+    config: everything that decides the results; kept in `config.json`.
+
+  Raises:
+    ValueError: the folder holds results of another configuration (the first differing entry is
+      named), or files that are no results.
+  """
+  if workdir is None:
+    stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S-%f')[:-3]
+    workdir = f'results/{name}_{stamp}'
+  folder = pathlib.Path(workdir)
+  path = folder / 'config.json'
+  config = json.loads(json.dumps(config))
+  if path.is_file():
+    old = read_json(path)
+    for key in sorted(old.keys() | config.keys()):
+      if old.get(key) != config.get(key):
+        raise ValueError(
+          f'--workdir={workdir} holds results for {key}={old.get(key)!r}; this run has '
+          f'{config.get(key)!r}. Choose another folder'
+        )
+  elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    raise ValueError(f'--workdir={workdir} exists and holds no results of tnjax; choose another')
+  else:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, config)
+  return folder

@@ -6,6 +6,7 @@ the body of `plan`; its callers stay as they are.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 
@@ -46,6 +47,7 @@ class Plan:
     return sum(step.macs + _MACS_PER_FLOAT * step.floats for step in self.steps)
 
 
+@functools.lru_cache(maxsize=4096)
 def plan(
   network: Network,
   inputs: tuple[str, ...],

@@ -3,10 +3,21 @@ runs one jitted kernel, so that `f(x)` and `jax.jit(f)(x)` agree to the bit.
 """
 
 from tnjax.decompositions._cp_als import cp_als
+from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._shuffled import shuffled
 from tnjax.decompositions._tr_svd import tr_als, tr_svd
 from tnjax.decompositions._tt_svd import tt_svd
 from tnjax.decompositions._tucker import hooi, hosvd
 
-__all__ = ['Decomposition', 'cp_als', 'hooi', 'hosvd', 'shuffled', 'tr_als', 'tr_svd', 'tt_svd']
+__all__ = [
+  'Decomposition',
+  'check_input',
+  'cp_als',
+  'hooi',
+  'hosvd',
+  'shuffled',
+  'tr_als',
+  'tr_svd',
+  'tt_svd',
+]

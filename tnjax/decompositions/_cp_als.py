@@ -10,8 +10,8 @@ from tnjax import ranks as ranks_lib
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
   cast,
+  check_input,
   check_iteration,
-  checked,
   iterate,
   unit_scale,
   working,
@@ -58,7 +58,7 @@ def cp_als(
   >>> d.tensor.ranks, bool(d.relative_error < 1e-5)
   ((1,), True)
   """
-  x = checked(x)
+  x = check_input(x)
   check_iteration(max_iters, tol)
   if init not in ('random', 'hosvd'):
     raise ValueError(f"init={init!r} must be 'random' or 'hosvd'")
@@ -103,7 +103,7 @@ def _als(x: Array, key: Array, rank: int, max_iters: int, tol: float, init: str)
         gram = gram * matmul(f.T, f.conj())
       krao = khatri_rao(others) if others else jnp.ones((1, rank), x.dtype)
       mttkrp = matmul(unfold(x, n), krao.conj())
-      updated = damped_solve(gram, mttkrp, factors[n] * weights.astype(x.dtype))
+      updated = damped_solve(gram, mttkrp, factors[n] * weights.astype(x.dtype)[None])
       # ||X - model||^2 = ||X||^2 - 2 Re <mttkrp, A> + <A gram, A>
       lost = energy - jnp.real(
         2 * jnp.vdot(mttkrp, updated) - jnp.vdot(updated, matmul(updated, gram))
@@ -134,7 +134,7 @@ def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
 
 def _unit_columns(a: Array) -> tuple[Array, Array]:
   norms = jnp.sqrt(jnp.sum(jnp.abs(a) ** 2, axis=0))
-  return a / jnp.where(norms == 0, 1, norms).astype(a.dtype), norms
+  return a / jnp.where(norms == 0, 1, norms).astype(a.dtype)[None], norms
 
 
 def _canonical(factors: tuple[Array, ...], weights: Array) -> CP:

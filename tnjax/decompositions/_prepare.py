@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tnjax.formats._record import Record
+from tnjax.formats import Record
 
 
-def checked(x: Array, name: str = 'x', min_order: int = 1) -> Array:
+def check_input(x: Array, name: str = 'x', min_order: int = 1) -> Array:
   """The input as an array, or a ValueError that says what to pass instead."""
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.inexact):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tnjax.formats._record import Record
+from tnjax.formats import Record
 
 
 @jax.tree_util.register_dataclass

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 import jax
 from jax import Array
 
-from tnjax.decompositions._prepare import checked
+from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
-from tnjax.formats import Shuffled
-from tnjax.formats._shuffled import shuffle
+from tnjax.formats import Shuffled, shuffle
 from tnjax.ops import permutation
 
 
@@ -44,7 +43,7 @@ def shuffled(
   >>> d.tensor.shape, bool(d.relative_error < 1e-5)
   ((4, 5, 6), True)
   """
-  x = checked(x)
+  x = check_input(x)
   shape = x.shape if shape is None else tuple(shape)
   if math.prod(shape) != x.size:
     raise ValueError(

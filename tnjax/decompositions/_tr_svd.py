@@ -12,8 +12,8 @@ from tnjax import ranks as ranks_lib
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
   cast,
+  check_input,
   check_iteration,
-  checked,
   iterate,
   unit_scale,
   working,
@@ -46,7 +46,7 @@ def tr_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
   >>> d.tensor.ranks, bool(d.relative_error < 1e-6)
   ((1, 1, 1), True)
   """
-  x = checked(x)
+  x = check_input(x)
   return _svd_kernel(x, ranks_lib.tr_ranks(x.shape, ranks))
 
 
@@ -70,7 +70,7 @@ def tr_als(
   >>> bool(tr_als(x, 2).relative_error <= tr_svd(x, 2).relative_error + 1e-6)
   True
   """
-  x = checked(x)
+  x = check_input(x)
   check_iteration(max_iters, tol)
   return _als_kernel(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, float(tol))
 

@@ -7,7 +7,7 @@ import jax
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import cast, checked, unit_scale, working
+from tnjax.decompositions._prepare import cast, check_input, unit_scale, working
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.formats import TT
 from tnjax.ops import left_singular, matmul
@@ -37,7 +37,7 @@ def tt_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
   >>> d.tensor.ranks, bool(d.relative_error < 1e-5)
   ((2, 2), True)
   """
-  x = checked(x)
+  x = check_input(x)
   return _kernel(x, ranks_lib.tt_ranks(x.shape, ranks))
 
 

@@ -10,8 +10,8 @@ from jax import Array
 from tnjax import ranks as ranks_lib
 from tnjax.decompositions._prepare import (
   cast,
+  check_input,
   check_iteration,
-  checked,
   iterate,
   unit_scale,
   working,
@@ -46,7 +46,7 @@ def hosvd(
   >>> d.tensor.ranks, bool(d.relative_error < 1e-6)
   ((1, 1, 1), True)
   """
-  x = checked(x)
+  x = check_input(x)
   return _hosvd_kernel(x, *_normalised(x.shape, ranks, modes))
 
 
@@ -74,7 +74,7 @@ def hooi(
   >>> d.tensor.ranks, bool(d.relative_error < 1e-5)
   ((2, 2, 2), True)
   """
-  x = checked(x)
+  x = check_input(x)
   check_iteration(max_iters, tol)
   return _hooi_kernel(x, *_normalised(x.shape, ranks, modes), max_iters, float(tol))
 

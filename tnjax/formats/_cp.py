@@ -53,7 +53,7 @@ class CP(Record):
     # One product of two Khatri-Rao matrices, split where both are smallest.
     sizes = self.shape
     cut = min(range(1, len(sizes) + 1), key=lambda k: math.prod(sizes[:k]) + math.prod(sizes[k:]))
-    left = khatri_rao(self.factors[:cut]) * self.weights.astype(self.dtype)
+    left = khatri_rao(self.factors[:cut]) * self.weights.astype(self.dtype)[None]
     if cut == len(sizes):
       return left.sum(axis=1).reshape(sizes)
     return matmul(left, khatri_rao(self.factors[cut:]).T).reshape(sizes)
@@ -61,7 +61,7 @@ class CP(Record):
   def absorbed(self) -> 'CP':
     """The same tensor with unit weights, every factor taking an equal share of their scale."""
     share = self.weights ** (1 / len(self.factors))
-    factors = tuple(f * share.astype(f.dtype) for f in self.factors)
+    factors = tuple(f * share.astype(f.dtype)[None] for f in self.factors)
     return CP(self.weights * 0 + 1, factors)
 
   @staticmethod

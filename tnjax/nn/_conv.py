@@ -9,8 +9,7 @@ from jax import Array
 
 from tnjax.contraction import Geometry, pad_input
 from tnjax.nn import _factors
-from tnjax.schemes import Scheme
-from tnjax.schemes._fold import spatial_labels
+from tnjax.schemes import Scheme, spatial_labels
 
 
 class Conv(nnx.Module):

@@ -82,7 +82,7 @@ def _thin_left_jvp(primals: tuple, tangents: tuple) -> tuple:
   if a.shape[0] > a.shape[1]:  # the part of du outside the span of u
     outside = matmul(da, right)
     outside = outside - matmul(u, matmul(uh, outside))
-    du = du + outside * _reciprocal(s * s, s > tol)
+    du = du + outside * _reciprocal(s * s, s > tol)[None]
   ds = jnp.real(jnp.diagonal(change)) * _reciprocal(2 * s, s > tol)
   return (u, s), (du.astype(u.dtype), ds.astype(s.dtype))
 

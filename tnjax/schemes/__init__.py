@@ -6,7 +6,7 @@
 ((11, 11, 9), 3777)
 """
 
-from tnjax.schemes._fold import Fold
+from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._parametrization import Parametrization
 from tnjax.schemes._table import (
   NAMES,
@@ -34,6 +34,7 @@ __all__ = [
   'r_tk',
   'r_tt',
   'shuffled',
+  'spatial_labels',
   'svd',
   'tk',
   'tr',

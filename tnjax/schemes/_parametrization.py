@@ -11,8 +11,7 @@ from jax import Array
 
 from tnjax import contraction, formats
 from tnjax.contraction import Geometry, Network
-from tnjax.decompositions import cp_als, hooi, tr_als, tt_svd
-from tnjax.formats._shuffled import shuffle, unshuffle
+from tnjax.decompositions import check_input, cp_als, hooi, tr_als, tt_svd
 from tnjax.ops import HIGHEST, permutation
 from tnjax.schemes._fold import Fold, spatial_labels
 
@@ -51,16 +50,20 @@ class Parametrization:
   @property
   def network(self) -> Network:
     """The factors, in the order in which a chain through the layer takes them."""
+    net = self._format_network()
+    order = sorted(range(len(net.names)), key=lambda i: _turn(net.labels[i]))
+    return dataclasses.replace(
+      net, names=tuple(net.names[i] for i in order), labels=tuple(net.labels[i] for i in order)
+    )
+
+  def _format_network(self) -> Network:
+    """The factors, in the order of the format's own arrays."""
     ranks = self.ranks
     if self.format == 'tk':
       ranks = [None] * len(self.fold.modes)
       for mode, rank in zip(self.free, self.ranks):
         ranks[mode] = rank
-    net = _FORMATS[self.format].network(self.fold.modes, dict(self.fold.axes), ranks)
-    order = sorted(range(len(net.names)), key=lambda i: _turn(net.labels[i]))
-    return dataclasses.replace(
-      net, names=tuple(net.names[i] for i in order), labels=tuple(net.labels[i] for i in order)
-    )
+    return _FORMATS[self.format].network(self.fold.modes, dict(self.fold.axes), ranks)
 
   @property
   def num_params(self) -> int:
@@ -105,11 +108,7 @@ class Parametrization:
         'key=None: this scheme draws random numbers (CP start or shuffle) and '
         'needs key=jax.random.key(seed)'
       )
-    if not jnp.issubdtype(weight.dtype, jnp.inexact):
-      raise ValueError(f'weight has dtype {weight.dtype}; it must be floating or complex')
-    if not isinstance(weight, jax.core.Tracer) and not bool(jnp.isfinite(weight).all()):
-      raise ValueError(f'weight of shape {weight.shape} has NaN or infinite entries')
-    return _decompose(self, weight, key)
+    return _decompose(self, check_input(weight, 'weight'), key)
 
   def init(
     self, key: Array, std: float | None = None, dtype: jnp.dtype = jnp.float32
@@ -130,7 +129,7 @@ class Parametrization:
     """The weight that the factors stand for, of shape `fold.shape`."""
     full = contraction.contract(self.network, factors, self.fold.labels, precision)
     if self.fold.shuffled:
-      return unshuffle(full, factors['index'], self.fold.shape)
+      return formats.unshuffle(full, factors['index'], self.fold.shape)
     return full.reshape(self.fold.shape)
 
   def apply(
@@ -175,7 +174,7 @@ def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str
   if p.fold.shuffled:
     index_key, key = jax.random.split(key)
     extra = {'index': permutation(index_key, weight.size)}
-    weight = shuffle(weight, extra['index'], p.fold.mode_shape)
+    weight = formats.shuffle(weight, extra['index'], p.fold.mode_shape)
   x = p.fold.fold(weight)
   if p.format == 'cp':
     tensor = cp_als(x, p.ranks[0], key, init='hosvd').tensor.absorbed()
@@ -185,8 +184,6 @@ def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str
     tensor = tr_als(x, p.ranks).tensor
   else:
     tensor = tt_svd(x, p.ranks).tensor
-  net = p.network
-  # Records list their arrays in the format's own order, which the sorted names give back.
-  shapes = net.shapes()
-  factors = {n: a.reshape(shapes[n]) for n, a in zip(sorted(net.names), tensor.arrays)}
+  net = p._format_network()
+  factors = {n: a.reshape(shape) for (n, shape), a in zip(net.shapes().items(), tensor.arrays)}
   return formats.balance(net, factors) | extra

@@ -1,0 +1,285 @@
+"""The contract of the house over a table of methods: add a row to join."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tnjax as tn
+
+KEY = jax.random.key(7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A decomposition as f(x, rank), and which properties hold for it."""
+
+  name: str
+  run: Callable
+  exact_at: int = 99  # rank at which any tensor is represented exactly; 0: no such promise
+  complex: bool = True
+
+  def __repr__(self):
+    return self.name
+
+
+METHODS = [
+  Method('tt_svd', lambda x, r, **o: tn.tt_svd(x, r)),
+  Method('hosvd', lambda x, r, **o: tn.hosvd(x, r)),
+  Method('hooi', lambda x, r, **o: tn.hooi(x, r, **o)),
+  Method('tr_svd', lambda x, r, **o: tn.tr_svd(x, (1, *(r,) * (x.ndim - 1)))),
+  Method('tr_als', lambda x, r, **o: tn.tr_als(x, (1, *(r,) * (x.ndim - 1)), **o)),
+  Method('cp_als', lambda x, r, **o: tn.cp_als(x, r, KEY, **o), exact_at=0),
+  Method('shuffled', lambda x, r, **o: tn.shuffled(x, tn.tt_svd, key=KEY, ranks=r)),
+]
+ITERATIVE = {'hooi', 'tr_als', 'cp_als'}
+methods = pytest.mark.parametrize('method', METHODS, ids=repr)
+
+
+def gap(x, d):
+  return np.linalg.norm(np.asarray(x - d.tensor.full()).ravel()) / np.linalg.norm(
+    np.asarray(x).ravel()
+  )
+
+
+def tensor(shape, dtype='float32', seed=0):
+  x = jax.random.normal(jax.random.key(seed), shape, 'float32' if dtype == 'bfloat16' else dtype)
+  return x.astype(dtype)
+
+
+@methods
+def test_error_is_true(method, precision):
+  dtype, eps = precision
+  x = tensor((4, 5, 6), dtype)
+  for rank in (1, 2, 3):
+    d = method.run(x, rank)
+    assert d.tensor.shape == x.shape
+    assert d.tensor.dtype == x.dtype
+    assert abs(d.relative_error - gap(x, d)) < 0.01 * gap(x, d) + 10 * eps
+    assert d.relative_error.dtype == x.dtype
+
+
+@methods
+def test_exact_at_full_rank(method, precision):
+  if not method.exact_at:
+    pytest.skip('CP promises no finite exact rank for ALS; see test_cp_recovers_a_planted_rank')
+  dtype, eps = precision
+  x = tensor((4, 5, 6), dtype)
+  assert gap(x, method.run(x, method.exact_at)) < 50 * eps
+
+
+@methods
+def test_error_is_monotone_in_rank(method):
+  x = tensor((5, 6, 4))
+  errors = [float(method.run(x, r).relative_error) for r in (1, 2, 3, 4)]
+  assert all(b <= a + 1e-3 for a, b in zip(errors, errors[1:])), errors
+
+
+@methods
+def test_jit_equals_eager_to_the_bit(method):
+  x = tensor((4, 5, 6))
+  eager = method.run(x, 2)
+  traced = jax.jit(lambda x: method.run(x, 2))(x)
+  jax.tree.map(np.testing.assert_array_equal, eager, traced)
+
+
+@methods
+def test_vmap_equals_loop(method):
+  batch = tensor((3, 4, 5, 6))
+  together = jax.vmap(lambda x: method.run(x, 2, **fixed_sweeps(method)))(batch)
+  for i, x in enumerate(batch):
+    alone = method.run(x, 2, **fixed_sweeps(method))
+    full = jax.tree.map(lambda a, i=i: a[i], together.tensor).full()
+    assert np.linalg.norm(full - alone.tensor.full()) < 1e-3 * np.linalg.norm(x)
+
+
+def fixed_sweeps(method):
+  return {'max_iters': 4, 'tol': 0.0} if method.name in ITERATIVE else {}
+
+
+@methods
+def test_gradient_equals_finite_difference(method):
+  with jax.enable_x64(True):
+    x = tensor((3, 4, 3), 'float64')
+
+    def loss(x):
+      return jnp.sum(jnp.sin(method.run(x, 2, **fixed_sweeps(method)).tensor.full()))
+
+    gradient, step = jax.grad(loss)(x), 1e-6 * tensor((3, 4, 3), 'float64', 1)
+    slope = float(loss(x + step) - loss(x - step))
+    np.testing.assert_allclose(2 * float(jnp.vdot(gradient, step)), slope, rtol=1e-4)
+
+
+@methods
+@pytest.mark.parametrize('scale', [1e-30, 1e30])
+def test_scale_does_not_matter(method, scale):
+  x = tensor((4, 5, 6))
+  small, unit = method.run(x * scale, 2), method.run(x, 2)
+  assert np.isfinite(small.tensor.full()).all()
+  np.testing.assert_allclose(small.relative_error, unit.relative_error, rtol=1e-3)
+
+
+@methods
+def test_complex_input(method):
+  x = tensor((4, 5, 6)) + 1j * tensor((4, 5, 6), seed=1)
+  d = method.run(x, 3)
+  assert d.tensor.dtype == x.dtype
+  assert abs(d.relative_error - gap(x, d)) < 1e-3
+  if method.exact_at:
+    assert gap(x, method.run(x, method.exact_at)) < 1e-5
+
+
+@methods
+def test_bfloat16_is_computed_in_float32(method):
+  x = tensor((4, 5, 6), 'bfloat16')
+  d = method.run(x, 3)
+  assert d.tensor.dtype == jnp.bfloat16
+  reference = method.run(x.astype('float32'), 3)
+  assert abs(float(d.relative_error) - float(reference.relative_error)) < 0.02
+
+
+@methods
+def test_zero_and_rank_deficient_input(method):
+  zero = method.run(jnp.zeros((3, 4, 5)), 2)
+  assert zero.relative_error == 0
+  assert (zero.tensor.full() == 0).all()
+  ones = method.run(jnp.ones((3, 4, 5)), 3)
+  assert ones.relative_error < 1e-4
+  assert all(np.isfinite(a).all() for a in jax.tree.leaves(ones.tensor))
+
+
+@methods
+def test_not_a_number(method):
+  x = jnp.ones((3, 4, 5)).at[0, 0, 0].set(jnp.nan)
+  with pytest.raises(ValueError, match='NaN'):
+    method.run(x, 2)
+  assert not np.isfinite(jax.jit(lambda x: method.run(x, 2).relative_error)(x))
+
+
+@methods
+def test_bad_input_says_what_to_pass(method):
+  with pytest.raises(ValueError, match='float32'):
+    method.run(jnp.ones((3, 4), 'int32'), 1)
+  with pytest.raises(ValueError, match='at least 1 mode'):
+    method.run(jnp.ones(()), 1)
+  with pytest.raises(ValueError, match=r'\(3, 0\).*empty'):
+    method.run(jnp.ones((3, 0)), 1)
+  for rank in (0, -2, 1.5):
+    with pytest.raises(ValueError, match='ranks'):
+      method.run(jnp.ones((3, 4, 5)), rank)
+
+
+@methods
+def test_same_key_same_bits(method):
+  x = tensor((4, 5, 6))
+  first, again = method.run(x, 2), method.run(x, 2)
+  jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+@methods
+@given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=5), rank=st.integers(1, 5))
+def test_any_shape_and_rank(method, shape, rank):
+  x = tensor(tuple(shape))
+  d = method.run(x, rank)
+  assert d.tensor.shape == x.shape
+  assert float(d.relative_error) <= 1 + 1e-5
+  assert abs(float(d.relative_error) - gap(x, d)) < 1e-3
+
+
+def test_wrong_number_of_ranks():
+  x = jnp.ones((3, 4, 5))
+  for run in (
+    lambda: tn.tt_svd(x, (2, 2, 2)),
+    lambda: tn.tr_svd(x, (2, 2)),
+    lambda: tn.hosvd(x, (2,)),
+  ):
+    with pytest.raises(ValueError, match='entries; this shape needs'):
+      run()
+
+
+def test_svd_methods_stay_within_the_theory():
+  x = tensor((4, 5, 6, 3))
+  tails = []
+  for k in (1, 2, 3):
+    s = np.linalg.svd(np.asarray(x).reshape(int(np.prod(x.shape[:k])), -1), compute_uv=False)
+    tails.append(np.sum(s[3:] ** 2))
+  bound = np.sqrt(sum(tails)) / np.linalg.norm(np.asarray(x).ravel())
+  assert tn.tt_svd(x, 3).relative_error <= bound
+  assert tn.hooi(x, 3).relative_error <= tn.hosvd(x, 3).relative_error + 1e-6
+
+
+def test_hooi_and_als_never_get_worse():
+  x = tensor((5, 6, 7))
+  for d in (tn.hooi(x, 3, tol=0.0), tn.tr_als(x, 3, tol=0.0), tn.cp_als(x, 6, KEY, tol=0.0)):
+    errors = np.asarray(d.errors)
+    assert len(errors) == d.num_iters
+    assert (np.diff(errors) < 1e-5).all()
+    np.testing.assert_allclose(errors[-1], d.relative_error, atol=1e-4)
+
+
+def test_partial_tucker_leaves_modes_alone():
+  x = tensor((3, 3, 8, 8))
+  for run in (tn.hosvd, tn.hooi):
+    d = run(x, (2, 5), modes=(2, 3))
+    assert d.tensor.factors[0] is None
+    assert d.tensor.ranks == (3, 3, 2, 5)
+    assert d.tensor.num_params == 9 * 10 + 16 + 40
+  assert tn.hosvd(x, (), modes=()).relative_error < 1e-6
+  with pytest.raises(ValueError, match='modes'):
+    tn.hosvd(x, 2, modes=(1, 1))
+
+
+def test_cp_recovers_a_planted_rank(precision):
+  dtype, eps = precision
+  factors = tuple(tensor((n, 4), dtype, n) for n in (6, 7, 8))
+  x = tn.CP(jnp.ones(4, dtype), factors).full()
+  d = tn.cp_als(x, 4, KEY, max_iters=2000, tol=0.0, restarts=3)
+  assert d.relative_error < 1e4 * eps
+
+
+def test_cp_is_canonical_and_restarts_help():
+  x = tensor((5, 6, 7))
+  one, best = tn.cp_als(x, 5, KEY, init='hosvd'), tn.cp_als(x, 5, KEY, restarts=5)
+  for d in (one, best):
+    weights = np.asarray(d.tensor.weights)
+    assert (np.diff(weights) <= 0).all()
+    for f in d.tensor.factors:
+      np.testing.assert_allclose(np.linalg.norm(f, axis=0), 1, rtol=1e-5)
+    for f in d.tensor.factors[:-1]:
+      assert (np.take_along_axis(np.asarray(f), np.abs(f).argmax(0)[None], 0) > 0).all()
+  singles = [tn.cp_als(x, 5, k).relative_error for k in jax.random.split(KEY, 5)]
+  np.testing.assert_allclose(best.relative_error, min(singles), rtol=1e-3)
+
+
+def test_ring_ranks_beyond_the_first_mode_are_kept():
+  x = tn.TR(tuple(tensor((3, n, 3), seed=n) for n in (4, 5, 6, 7))).full()
+  d = tn.tr_als(x, 3, max_iters=300, tol=0.0)
+  assert d.tensor.ranks == (3, 3, 3, 3)
+  assert d.relative_error < 0.05
+
+
+def test_shuffled_splits_its_key_with_the_method():
+  x = tensor((4, 5, 6))
+  d = tn.shuffled(x, tn.cp_als, key=KEY, rank=3, shape=(12, 10))
+  assert d.tensor.tensor.shape == (12, 10)
+  index = np.asarray(d.tensor.index)
+  np.testing.assert_array_equal(d.tensor.full().ravel(), d.tensor.tensor.full().ravel()[index])
+  with pytest.raises(ValueError, match='60 entries|has 120'):
+    tn.shuffled(x, tn.tt_svd, key=KEY, ranks=2, shape=(6, 10))
+
+
+def test_stopping_rules():
+  x = tensor((5, 6, 7))
+  d = tn.hooi(x, 3, max_iters=50, tol=1e-4)
+  assert d.converged
+  assert d.num_iters < 50
+  assert np.isnan(d.errors[int(d.num_iters) :]).all()
+  assert not tn.cp_als(x, 8, KEY, max_iters=2, tol=1e-9).converged
+  for bad in ({'max_iters': 0}, {'tol': -1.0}, {'tol': jnp.ones(())}):
+    with pytest.raises(ValueError, match='max_iters|tol'):
+      tn.hooi(x, 3, **bad)

@@ -1,0 +1,157 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import tnjax as tn
+
+KEY = jax.random.key(0)
+names = pytest.mark.parametrize('name', tn.schemes.NAMES)
+
+
+@pytest.fixture(params=[True, False], ids=['graph', 'tree'])
+def graph_mode(request):
+  """Both ways in which NNX sees modules; shared Variables exist in the first alone."""
+  with nnx.set_graph_mode(request.param):
+    yield
+
+
+def close(a, b, tolerance):
+  a, b = np.asarray(a, 'float64').ravel(), np.asarray(b, 'float64').ravel()
+  return np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+def conv(name, rate=0.3, **options):
+  scheme = tn.schemes.by_name(name, rate)
+  return tn.nn.Conv(8, 12, (3, 3), scheme=scheme, rngs=nnx.Rngs(0), **options)
+
+
+OPTIONS = {
+  'strides': {'strides': (2, 1)},
+  'valid': {'padding': 'VALID'},
+  'explicit': {'padding': ((1, 0), (2, 1)), 'kernel_dilation': 2},
+  'circular': {'padding': 'CIRCULAR'},
+  'reflect': {'padding': 'REFLECT', 'strides': 2},
+  'groups': {'feature_group_count': 4},
+  'no bias': {'use_bias': False},
+}
+
+
+@names
+@pytest.mark.parametrize('option', OPTIONS)
+def test_conv_equals_its_dense_layer(name, option):
+  with jax.enable_x64(True):
+    layer = conv(name, param_dtype='float64', **OPTIONS[option])
+    if layer.bias is not None:
+      layer.bias[...] = jax.random.normal(KEY, (12,), 'float64')
+    x = jax.random.normal(KEY, (2, 3, 9, 8, 8), 'float64')
+    assert close(layer(x), layer.to_dense()(x), 1e-10)
+
+
+def test_conv_in_one_and_three_dimensions():
+  for size, padding in (((3,), 'CAUSAL'), ((3, 1, 3), 'SAME')):
+    layer = tn.nn.Conv(
+      4, 6, size, scheme=tn.schemes.tt(rate=0.5), padding=padding, rngs=nnx.Rngs(0)
+    )
+    x = jax.random.normal(KEY, (2, *(6,) * len(size), 4))
+    assert close(layer(x), layer.to_dense()(x), 1e-5)
+    assert layer(x[0]).shape == layer(x)[0].shape  # no batch axis is needed
+
+
+@names
+def test_linear_equals_its_dense_layer(name):
+  with jax.enable_x64(True):
+    scheme = tn.schemes.by_name(name, 0.3)
+    layer = tn.nn.Linear(16, 24, scheme=scheme, param_dtype='float64', rngs=nnx.Rngs(0))
+    x = jax.random.normal(KEY, (2, 3, 16), 'float64')
+    assert close(layer(x), layer.to_dense()(x), 1e-10)
+
+
+@names
+def test_gradients_equal_those_through_the_dense_kernel(name):
+  with jax.enable_x64(True):
+    layer = conv(name, param_dtype='float64')
+    graph, params, rest = nnx.split(layer, nnx.Param, ...)
+    x = jax.random.normal(KEY, (2, 6, 6, 8), 'float64')
+
+    def loss(params, x, dense):
+      layer = nnx.merge(graph, params, rest)
+      return jnp.sum(jnp.sin((layer.to_dense() if dense else layer)(x)))
+
+    ours = jax.grad(loss, argnums=(0, 1))(params, x, False)
+    reference = jax.grad(loss, argnums=(0, 1))(params, x, True)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(reference)):
+      assert close(a, b, 1e-10)
+
+
+@names
+def test_from_dense_keeps_options_and_approximates(name, graph_mode):
+  dense = nnx.Conv(8, 12, (3, 3), 2, padding=1, kernel_dilation=2, rngs=nnx.Rngs(0))
+  dense.bias[...] = jnp.full(12, 3.0)
+  before = nnx.state(dense)
+  layer = tn.nn.Conv.from_dense(dense, tn.schemes.by_name(name, 0.9), key=KEY)
+  x = jax.random.normal(KEY, (2, 9, 9, 8))
+  assert layer(x).shape == dense(x).shape
+  assert close(layer(x) - 3, dense(x) - 3, 0.7)
+  np.testing.assert_array_equal(layer.bias[...], dense.bias[...])
+  back = layer.to_dense()
+  assert (back.strides, back.padding, back.kernel_dilation) == (2, 1, 2)
+  jax.tree.map(np.testing.assert_array_equal, before, nnx.state(dense))
+
+
+def test_linear_round_trip_at_full_rank(graph_mode):
+  dense = nnx.Linear(8, 12, use_bias=False, rngs=nnx.Rngs(0))
+  layer = tn.nn.Linear.from_dense(dense, tn.schemes.svd(ranks=8))
+  assert layer.bias is None
+  np.testing.assert_allclose(layer.to_dense().kernel[...], dense.kernel[...], atol=1e-6)
+
+
+@names
+def test_only_params_and_one_index(name, graph_mode):
+  layer = conv(name)
+  for path, variable in nnx.to_flat_state(nnx.state(layer)):
+    kind = nnx.Variable if path == ('index',) else nnx.Param
+    assert type(variable) is kind, path
+  factors = nnx.to_flat_state(nnx.state(layer, nnx.Param))
+  stored = sum(v.size for p, v in factors if p != ('bias',))
+  assert stored == layer.parametrization.num_params
+
+
+def test_split_merge_jit_and_donation(graph_mode):
+  layer = conv('shuffled')
+  graph, state = nnx.split(layer)
+  x = jnp.ones((1, 5, 5, 8))
+  run = jax.jit(lambda state, x: nnx.merge(graph, state)(x))
+  np.testing.assert_allclose(run(state, x), layer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(('dtype', 'param_dtype'), [('bfloat16', 'float32'), (None, 'bfloat16')])
+def test_dtypes_as_in_flax(dtype, param_dtype):
+  options = {'dtype': dtype, 'param_dtype': param_dtype, 'rngs': nnx.Rngs(0)}
+  layer = tn.nn.Conv(4, 6, (3, 3), scheme=tn.schemes.tk(rate=0.5), **options)
+  dense = nnx.Conv(4, 6, (3, 3), **options)
+  for x in (jnp.ones((1, 5, 5, 4)), jnp.ones((1, 5, 5, 4), 'bfloat16')):
+    assert layer(x).dtype == dense(x).dtype
+  assert all(a.dtype == param_dtype for a in jax.tree.leaves(nnx.state(layer, nnx.Param)))
+
+
+def test_initial_kernel_has_the_default_variance_of_flax():
+  ours = conv('tt').kernel
+  theirs = nnx.Conv(8, 12, (3, 3), rngs=nnx.Rngs(0)).kernel[...]
+  np.testing.assert_allclose(ours.std(), theirs.std(), rtol=0.1)
+  layer = conv('tt', kernel_std=0.5)
+  np.testing.assert_allclose(jnp.sqrt(jnp.mean(layer.kernel**2)), 0.5, rtol=1e-4)
+
+
+def test_bad_input_is_named():
+  layer = conv('tk')
+  with pytest.raises(ValueError, match=r'\(2, 5, 5, 7\).*8 channels'):
+    layer(jnp.ones((2, 5, 5, 7)))
+  with pytest.raises(ValueError, match='2 spatial axes'):
+    layer(jnp.ones((5, 8)))
+  with pytest.raises(ValueError, match='feature_group_count=5'):
+    conv('tk', feature_group_count=5)
+  masked = nnx.Conv(4, 4, (1, 1), mask=jnp.ones((1, 1, 4, 4)), rngs=nnx.Rngs(0))
+  with pytest.raises(ValueError, match='mask'):
+    tn.nn.Conv.from_dense(masked, tn.schemes.svd(rate=0.5))

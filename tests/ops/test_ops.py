@@ -1,0 +1,121 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from tnjax import ops
+
+KEY = jax.random.key(0)
+shapes = st.lists(st.integers(1, 4), min_size=1, max_size=5).map(tuple)
+
+
+@given(shapes, st.data())
+def test_fold_inverts_unfold_and_columns_run_row_major(shape, data):
+  mode = data.draw(st.integers(0, len(shape) - 1))
+  x = jax.random.normal(KEY, shape)
+  matrix = ops.unfold(x, mode)
+  for row, piece in enumerate(np.split(np.asarray(x), shape[mode], axis=mode)):
+    np.testing.assert_array_equal(matrix[row], piece.ravel())
+  np.testing.assert_array_equal(ops.fold(matrix, mode, shape), x)
+
+
+def test_fold_names_both_shapes():
+  with pytest.raises(ValueError, match=r'\(3, 8\).*\(2, 12\)'):
+    ops.fold(jnp.ones((3, 8)), 0, (2, 3, 4))
+
+
+def test_mode_products_equal_einsum():
+  x, a, c = (jax.random.normal(KEY, s) for s in [(2, 3, 4), (5, 2), (6, 4)])
+  expected = np.einsum('ijk,ai,ck->ajc', x, a, c)
+  np.testing.assert_allclose(ops.multi_mode_product(x, [a, None, c]), expected, rtol=1e-5)
+  with pytest.raises(ValueError, match=r'\(5, 2\).*\(any, 3\)'):
+    ops.mode_product(x, a, 1)
+
+
+def test_khatri_rao_columns_are_kronecker_products():
+  a, b, c = (np.random.default_rng(i).normal(size=(n, 3)) for i, n in enumerate((2, 4, 3)))
+  expected = np.stack([np.kron(np.kron(a[:, r], b[:, r]), c[:, r]) for r in range(3)], axis=1)
+  np.testing.assert_allclose(ops.khatri_rao([a, b, c]), expected, rtol=1e-5)
+
+
+@given(st.integers(1, 5000), st.integers(1, 6))
+def test_split_modes_multiplies_back(n, order):
+  parts = ops.split_modes(n, order)
+  assert len(parts) == order
+  assert np.prod(parts) == n
+  assert all(p == 1 or all(p % d for d in range(2, p)) for p in ops.prime_factors(n))
+
+
+@pytest.mark.parametrize(
+  ('n', 'order', 'parts'),
+  [(16, 2, (4, 4)), (32, 2, (8, 4)), (64, 2, (8, 8)), (16, 3, (4, 2, 2)), (32, 3, (4, 4, 2)),
+   (64, 3, (4, 4, 4))],
+)  # fmt: skip
+def test_split_modes_follows_the_paper(n, order, parts):
+  assert ops.split_modes(n, order) == parts
+
+
+@pytest.mark.parametrize('shape', [(3, 40), (40, 3), (6, 6), (1, 5), (5, 1)])
+@pytest.mark.parametrize('kind', ['real', 'complex'])
+def test_truncated_svd_is_the_best_approximation(precision, shape, kind):
+  dtype, eps = precision
+  a = jax.random.normal(KEY, shape, dtype)
+  if kind == 'complex':
+    a = a + 1j * jax.random.normal(jax.random.key(1), shape, dtype)
+  for rank in range(1, min(shape) + 1):
+    u, s, vh = ops.truncated_svd(a, rank)
+    full = np.linalg.svd(np.asarray(a, 'complex128'), compute_uv=False)
+    np.testing.assert_allclose(s, full[:rank], rtol=100 * eps)
+    error = np.linalg.norm(np.asarray((u * s[None]) @ vh - a))
+    assert abs(error - np.linalg.norm(full[rank:])) < 200 * eps * full[0]
+    np.testing.assert_allclose(u.conj().T @ u, np.eye(rank), atol=50 * eps)
+
+
+def test_left_vectors_do_not_depend_on_sign_conventions():
+  a = jax.random.normal(KEY, (4, 9))
+  u, _ = ops.left_singular(a, 3)
+  v, _ = ops.left_singular(-a, 3)
+  np.testing.assert_allclose(u, v, atol=1e-6)
+  assert (jnp.take_along_axis(u, jnp.argmax(jnp.abs(u), 0)[None], 0) > 0).all()
+
+
+def projected(a, rank):
+  """A function of the leading subspace alone, so gauge-invariant."""
+  u, s, vh = ops.truncated_svd(a, rank)
+  return jnp.sum(jnp.cos((u * s[None]) @ vh)) + jnp.sum(s**3)
+
+
+@pytest.mark.parametrize('shape', [(4, 7), (7, 4), (5, 5)])
+def test_gradient_of_the_truncated_svd(shape):
+  with jax.enable_x64(True):
+    a = jax.random.normal(KEY, shape, 'float64')
+    check_grads(lambda a: projected(a, 2), (a,), order=1, rtol=1e-5)
+
+
+def test_gradient_is_finite_and_right_at_repeated_singular_values():
+  with jax.enable_x64(True):
+    q, _ = jnp.linalg.qr(jax.random.normal(KEY, (6, 6), 'float64'))
+    a = (q[:, :4] * jnp.array([[3.0, 3.0, 1.0, 0.0]])) @ jnp.eye(4, 8, dtype='float64')
+    gradient = jax.grad(lambda a: projected(a, 2))(a)
+    step = 1e-6 * jax.random.normal(jax.random.key(1), a.shape, 'float64')
+    slope = projected(a + step, 2) - projected(a - step, 2)
+    np.testing.assert_allclose(2 * jnp.vdot(gradient, step), slope, rtol=1e-5)
+
+
+def test_permutation_is_one_and_seeded():
+  first, again, other = (ops.permutation(jax.random.key(k), 50) for k in (3, 3, 4))
+  assert sorted(first.tolist()) == list(range(50))
+  assert (first == again).all()
+  assert (first != other).any()
+  assert first.dtype == 'int32'
+
+
+def test_left_singular_rejects_a_rank_that_does_not_fit():
+  for rank, shape in itertools.product((0, 4), [(3, 5), (5, 3)]):
+    with pytest.raises(ValueError, match=f'rank={rank}'):
+      ops.left_singular(jnp.ones(shape), rank)

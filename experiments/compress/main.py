@@ -24,7 +24,7 @@ from experiments.common.progress import Progress
 from experiments.common.train import evaluate
 from experiments.compress import network
 from experiments.compress.config import Config, parse_rates
-from experiments.compress.study import EVAL_BATCH, Study, table
+from experiments.compress.study import EVAL_BATCH, Study, check, table
 
 _DATASET = flags.DEFINE_enum(
   'dataset', 'digits', ['digits', 'cifar10'], 'Data: the embedded 8x8 digits, or CIFAR-10.'
@@ -169,13 +169,13 @@ def _study(progress: Progress) -> None:
   model = network.build(config.model, config.dataset, config.seed)
   if config.weights is not None:
     network.load(config.weights, model)
+  check(config, model)
   dataset = _load_data(progress)
   workdir = results.open_workdir(
     _WORKDIR.value, f'compress_{config.dataset}', dataclasses.asdict(config)
   )
   command = shlex.join(['python', '-m', 'experiments.compress.main', *sys.argv[1:]])
   study = Study(config, dataset, model, workdir, command, progress)
-  study.check()
   progress.print(f'results in {workdir}')
   try:
     study.run()

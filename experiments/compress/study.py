@@ -20,6 +20,13 @@ from experiments.compress.config import Config
 EVAL_BATCH = 500
 
 
+def check(config: Config, model: nnx.Module) -> None:
+  """Plans every row, so that a scheme or pattern that does not fit is told before any work."""
+  for scheme in config.schemes:
+    for rate in config.rates:
+      tn.compression.plan(model, config.rules(scheme, rate))
+
+
 class Study:
   """Runs the rows of a configuration and keeps `report.json` up to date after each.
 
@@ -60,11 +67,6 @@ class Study:
     if path.is_file():
       old = results.read_json(path)
       self.report |= {'baseline': old['baseline'], 'rows': old['rows']}
-
-  def check(self) -> None:
-    """Plans every row, so that a scheme or pattern that does not fit is told before any work."""
-    for scheme, rate in self._pending():
-      tn.compression.plan(self.model, self.config.rules(scheme, rate))
 
   def run(self) -> None:
     """Trains the network if it has no weights yet, then runs all rows that are not done."""

@@ -70,6 +70,7 @@ def fit(
   step = _make_step(graph, optimizer, dataset.scale, dataset.crop, dataset.flip)
   data = jax.device_put((dataset.train.images, dataset.train.labels))
   key = jax.random.key(settings.seed)
+  note = ''
   with progress.task(name, settings.steps, first) as advance:
     for i in range(first, settings.steps):
       state, loss = step(state, data, _batch(i, len(dataset.train), settings), key, i)

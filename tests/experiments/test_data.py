@@ -21,7 +21,7 @@ def batches(tmp_path_factory):
   for name in NAMES:
     batch = {
       'data': rng.integers(0, 256, (10000, 3072), 'uint8'),
-      'labels': rng.integers(0, 10, 10000).tolist(),
+      'labels': rng.permutation(np.arange(10000) % 10).tolist(),
     }
     (folder / name).write_bytes(pickle.dumps(batch, protocol=4))
   return folder

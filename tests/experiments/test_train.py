@@ -49,7 +49,7 @@ def test_training_learns_and_is_deterministic():
   digits = data.digits(0)
   with Progress() as progress:
     accuracy = train.evaluate(first, digits.test, 16.0, 100, progress)
-  assert accuracy > 0.9
+  assert accuracy > 0.5  # chance is 0.1
   images = digits.test.images / 16.0
   by_hand = (first(jnp.asarray(images, 'float32')).argmax(-1) == digits.test.labels).mean()
   assert accuracy == pytest.approx(float(by_hand))

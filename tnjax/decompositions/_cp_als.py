@@ -53,7 +53,7 @@ def cp_als(
     ValueError: as `tt_svd`; an unknown `init`, or restarts below 1.
 
   >>> a = jnp.arange(1., 4.)
-  >>> x = a[:, None, None] * a[None, :, None] * jnp.ones(5)
+  >>> x = jnp.einsum('i,j,k->ijk', a, a, jnp.ones(5))
   >>> d = cp_als(x, rank=1, key=jax.random.key(0))
   >>> d.tensor.ranks, bool(d.relative_error < 1e-5)
   ((1,), True)

@@ -41,7 +41,7 @@ def truncated_svd(a: Array, rank: int) -> tuple[Array, Array, Array]:
 
   >>> a = jnp.outer(jnp.arange(1., 4.), jnp.ones(5))
   >>> u, s, vh = truncated_svd(a, 1)
-  >>> bool(jnp.allclose((u * s) @ vh, a, atol=1e-5))
+  >>> bool(jnp.allclose((u * s[None]) @ vh, a, atol=1e-5))
   True
   """
   u, s = left_singular(a, rank)

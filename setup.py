@@ -5,12 +5,11 @@ from setuptools import find_packages, setup
 EXPERIMENTS = [
   'matplotlib>=3.8',
   'orbax-checkpoint>=0.11',
-  'pillow>=10',
   'rich>=13.9',
   'safetensors>=0.4.5',
   'scikit-learn>=1.4',
 ]
-TEST = ['hypothesis>=6.100', 'pytest>=8', 'ruff>=0.9']
+TEST = ['hypothesis>=6.100', 'pytest>=8', 'ruff>=0.9,<0.18']
 
 setup(
   name='tnjax',

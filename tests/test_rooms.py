@@ -1,14 +1,17 @@
 """The rooms of the package import only to their left, and keep their private modules private."""
 
 import ast
+import os
 import pathlib
+import re
+import subprocess
 
 import pytest
 
 ROOMS = ['ops', 'contraction', 'formats', 'ranks', 'decompositions', 'schemes', 'nn', 'models',
          'compression']  # fmt: skip
 ROOT = pathlib.Path(__file__).parent.parent
-SOURCES = sorted((ROOT / 'tnjax').glob('*/*.py')) + sorted((ROOT / 'experiments').rglob('*.py'))
+SOURCES = sorted((ROOT / 'tnjax').rglob('*/*.py')) + sorted((ROOT / 'experiments').rglob('*.py'))
 
 
 def imports(path):
@@ -17,6 +20,7 @@ def imports(path):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{path}: relative imports hide the room'
       yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
@@ -46,3 +50,15 @@ def test_private_modules_stay_inside_their_room(path):
 def test_common_imports_no_decomposition():
   for path in (ROOT / 'experiments' / 'common').glob('*.py'):
     assert not any(name.startswith('tnjax') for name in imports(path)), path
+
+
+def test_links_of_the_documentation_lead_somewhere():
+  if not (ROOT / '.git').exists():
+    pytest.skip('not a git checkout, so what is committed is not known')
+  listed = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True)
+  files = set(listed.stdout.splitlines())
+  for page in [name for name in files if name.endswith('.md')]:
+    text = (ROOT / page).read_text()
+    for link in re.findall(r'\]\((?!http)([^)#]+)\)', text):
+      target = os.path.normpath(os.path.join(os.path.dirname(page), link))
+      assert target in files, f'{page} links to {link}'

@@ -6,6 +6,7 @@ import time
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 
 _SAVE_EVERY = 60.0  # seconds
 
@@ -35,18 +36,27 @@ class Checkpoint:
     """The saved state and its step, or the given one and 0 where none was saved."""
     if not self._folder.is_dir():
       return state, 0
-    with self._manager() as manager:
-      step = manager.latest_step()
-      if step is None:
-        return state, 0
-      abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _named(state))
-      named = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _named(state))
+    try:
+      with self._manager() as manager:
+        step = manager.latest_step()
+        if step is None:
+          return state, 0
+        named = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+    except Exception as error:  # orbax raises many kinds for a damaged folder
+      logging.warning('%s cannot be read, starting over: %s', self._folder, str(error)[:200])
+      self.delete()
+      return state, 0
     leaves = [named[k] for k in sorted(named)]
     return jax.tree.unflatten(jax.tree.structure(state), leaves), step
 
   def delete(self) -> None:
     """Removes the folder: the run is complete and its result saved elsewhere."""
-    shutil.rmtree(self._folder, ignore_errors=True)
+    if self._folder.exists():
+      doomed = self._folder.with_name(f'.{self._folder.name}.deleted')
+      shutil.rmtree(doomed, ignore_errors=True)
+      self._folder.rename(doomed)  # so that a kill never leaves half a checkpoint to be resumed
+      shutil.rmtree(doomed, ignore_errors=True)
 
   def _manager(self) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)

@@ -5,6 +5,7 @@ import hashlib
 import pathlib
 import pickle
 import tarfile
+import tempfile
 import urllib.request
 
 import numpy as np
@@ -34,20 +35,17 @@ class Dataset:
   """Three disjoint splits; nothing is ever chosen on `test`.
 
   Attributes:
-    name: as on the command line.
-    train, validation, test: the splits.
+    train, validation, test: the splits. A run trains on the first and measures on the last;
+      `validation` is for whoever chooses settings.
     scale: pixel value of white; images / scale is in [0, 1].
-    num_classes: number of labels.
     crop: augmentation pads by this many pixels and crops back at random.
     flip: whether augmentation mirrors left and right.
   """
 
-  name: str
   train: Split
   validation: Split
   test: Split
   scale: float
-  num_classes: int
   crop: int
   flip: bool
 
@@ -67,7 +65,7 @@ def digits(seed: int) -> Dataset:
   validation, train = _stratified(labels[rest], 0.25, seed + 1)
   parts = [rest[train], rest[validation], test]
   splits = [Split(images[p], labels[p]) for p in parts]
-  return Dataset('digits', *splits, scale=16.0, num_classes=10, crop=1, flip=False)
+  return Dataset(*splits, scale=16.0, crop=1, flip=False)
 
 
 def cifar10(data_dir: str, seed: int) -> Dataset:
@@ -87,7 +85,7 @@ def cifar10(data_dir: str, seed: int) -> Dataset:
   labels = np.concatenate([b.labels for b in batches[:5]])
   validation, train = _stratified(labels, 0.1, seed)
   splits = [Split(images[p], labels[p]) for p in (train, validation)]
-  return Dataset('cifar10', *splits, batches[5], scale=255.0, num_classes=10, crop=4, flip=True)
+  return Dataset(*splits, batches[5], scale=255.0, crop=4, flip=True)
 
 
 def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) -> None:
@@ -97,13 +95,31 @@ def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) ->
     ValueError: the download failed, or its md5 is not that of the official archive.
   """
   target = pathlib.Path(data_dir)
-  if all((target / CIFAR_FOLDER / name).is_file() for name in _CIFAR_FILES):
+  target = target.parent if target.name == CIFAR_FOLDER else target
+  try:
+    _cifar_folder(target)
     return
-  target.mkdir(parents=True, exist_ok=True)
-  partial = target / 'cifar-10-python.tar.gz.partial'
+  except FileNotFoundError:
+    target.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=target, prefix='.download-') as scratch:
+    path = pathlib.Path(scratch) / 'cifar-10-python.tar.gz'
+    digest = _fetch(url, path, progress)
+    if digest != CIFAR_MD5:
+      raise ValueError(
+        f'--download: the archive has md5 {digest}; the official one has {CIFAR_MD5}'
+      )
+    with tarfile.open(path) as archive:
+      archive.extractall(scratch, filter='data')
+    (target / CIFAR_FOLDER).mkdir(exist_ok=True)
+    for file in (pathlib.Path(scratch) / CIFAR_FOLDER).iterdir():
+      file.replace(target / CIFAR_FOLDER / file.name)
+
+
+def _fetch(url: str, path: pathlib.Path, progress: Progress) -> str:
+  """Writes what `url` gives to `path`; returns its md5."""
   digest = hashlib.md5()
   try:
-    with urllib.request.urlopen(url, timeout=60) as response, partial.open('wb') as file:
+    with urllib.request.urlopen(url, timeout=60) as response, path.open('wb') as file:
       total = int(response.headers.get('Content-Length', 0)) >> 20
       with progress.task('download CIFAR-10 (MiB)', total) as advance:
         while chunk := response.read(1 << 20):
@@ -111,19 +127,8 @@ def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) ->
           digest.update(chunk)
           advance(1)
   except OSError as error:
-    partial.unlink(missing_ok=True)
     raise ValueError(f'--download: {url} cannot be fetched: {error}') from error
-  if digest.hexdigest() != CIFAR_MD5:
-    partial.unlink()
-    raise ValueError(
-      f'--download: the archive has md5 {digest.hexdigest()}; the official one has {CIFAR_MD5}'
-    )
-  unpacked = target / 'unpacking'
-  with tarfile.open(partial) as archive:
-    archive.extractall(unpacked, filter='data')
-  (unpacked / CIFAR_FOLDER).rename(target / CIFAR_FOLDER)
-  unpacked.rmdir()
-  partial.unlink()
+  return digest.hexdigest()
 
 
 def _stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ class Progress(contextlib.AbstractContextManager):
   """
 
   def __init__(self):
+    self.interrupted = False  # set by a signal handler; the next `advance` raises
     self.console = rich.console.Console()
     columns = (
       rich.progress.TextColumn('{task.description}'),
@@ -30,7 +31,10 @@ class Progress(contextlib.AbstractContextManager):
       rich.progress.TextColumn('{task.fields[note]}'),
     )
     self._bars = rich.progress.Progress(
-      *columns, console=self.console, disable=not self.console.is_terminal
+      *columns,
+      console=self.console,
+      disable=not self.console.is_terminal,
+      speed_estimate_period=1e9,  # rows are minutes apart; rich forgets after 30 seconds
     )
 
   def __enter__(self) -> 'Progress':
@@ -55,6 +59,8 @@ class Progress(contextlib.AbstractContextManager):
 
     def advance(units: int, note: str = '') -> None:
       nonlocal count, last
+      if self.interrupted:
+        raise KeyboardInterrupt
       count += units
       self._bars.update(bar, advance=units, note=note)
       now = time.monotonic()

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import datetime
+import fcntl
 import importlib.metadata
 import io
 import json
@@ -23,6 +24,8 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
   partial = path.with_name(f'.{path.stem}.partial{path.suffix}')
   try:
     yield partial
+    with partial.open('rb+') as file:
+      os.fsync(file.fileno())
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
@@ -41,9 +44,12 @@ def read_json(path: pathlib.Path) -> dict:
     ValueError: the file is damaged.
   """
   try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+    content = json.loads(path.read_text())
+  except ValueError as error:
     raise ValueError(f'{path} is damaged: {error}') from None
+  if not isinstance(content, dict):
+    raise ValueError(f'{path} is damaged: it holds no JSON object')
+  return content
 
 
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
@@ -72,21 +78,19 @@ def device() -> str:
   return f'{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)'
 
 
-def open_workdir(workdir: str | None, name: str, config: Mapping) -> pathlib.Path:
-  """A folder for the results of `config`: a new one, or an old one with the same configuration.
+def new_workdir(name: str) -> str:
+  """A path under results/ that does not exist yet."""
+  stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S-%f')[:-3]
+  return f'results/{name}_{stamp}'
 
-  Args:
-    workdir: path, or None for a new folder `results/<name>_<time>`.
-    name: of the experiment.
-    config: everything that decides the results; kept in `config.json`.
+
+def check_workdir(workdir: str, config: Mapping) -> None:
+  """Whether `workdir` can take the results of `config`: it is new, or holds the same one's.
 
   Raises:
     ValueError: the folder holds results of another configuration (the first differing entry is
       named), or files that are no results.
   """
-  if workdir is None:
-    stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S-%f')[:-3]
-    workdir = f'results/{name}_{stamp}'
   folder = pathlib.Path(workdir)
   path = folder / 'config.json'
   config = json.loads(json.dumps(config))
@@ -98,9 +102,31 @@ def open_workdir(workdir: str | None, name: str, config: Mapping) -> pathlib.Pat
           f'--workdir={workdir} holds results for {key}={old.get(key)!r}; this run has '
           f'{config.get(key)!r}. Choose another folder'
         )
-  elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-    raise ValueError(f'--workdir={workdir} exists and holds no results of tnjax; choose another')
-  else:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, config)
-  return folder
+  elif folder.exists():
+    strange = not folder.is_dir() or any(not p.name.startswith('.') for p in folder.iterdir())
+    if strange:
+      raise ValueError(f'--workdir={workdir} exists and holds no results of tnjax; choose another')
+
+
+@contextlib.contextmanager
+def open_workdir(workdir: str, config: Mapping) -> Iterator[pathlib.Path]:
+  """The folder, made and checked, locked against a second run for as long as the block lasts.
+
+  Args:
+    workdir: path.
+    config: everything that decides the results; kept in `config.json`.
+
+  Raises:
+    ValueError: as `check_workdir`, or another run is using the folder.
+  """
+  check_workdir(workdir, config)
+  folder = pathlib.Path(workdir)
+  folder.mkdir(parents=True, exist_ok=True)
+  with (folder / '.lock').open('w') as lock:
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise ValueError(f'--workdir={workdir} is in use by another run') from None
+    if not (folder / 'config.json').is_file():
+      write_json(folder / 'config.json', config)
+    yield folder

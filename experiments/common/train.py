@@ -72,10 +72,11 @@ def fit(
   key = jax.random.key(settings.seed)
   note = ''
   with progress.task(name, settings.steps, first) as advance:
+    advance(0, 'compiling')
     for i in range(first, settings.steps):
-      state, loss = step(state, data, _batch(i, len(dataset.train), settings), key, i)
+      state, loss, size = step(state, data, _batch(i, len(dataset.train), settings), key, i)
       if i % _CHECK_EVERY == 0 or i + 1 == settings.steps:
-        _check_finite(loss, i, name)
+        _check_finite(loss, size, i, name)
         note = f'loss {float(loss):.3f}'
         if checkpoint is not None and i + 1 < settings.steps:
           checkpoint.save_if_due(state, i + 1)
@@ -124,7 +125,10 @@ def augment(images: Array, key: Array, crop: int, flip: bool) -> Array:
 def _optimizer(settings: Settings) -> optax.GradientTransformation:
   warmup = max(1, settings.steps // 20)
   rate = optax.warmup_cosine_decay_schedule(
-    0.0, settings.learning_rate, warmup, max(warmup + 1, settings.steps)
+    settings.learning_rate / warmup,
+    settings.learning_rate,
+    warmup,
+    max(warmup + 1, settings.steps),
   )
 
   def matrices(params: nnx.State) -> nnx.State:
@@ -157,7 +161,9 @@ def _make_step(
     grad = jax.value_and_grad(loss, has_aux=True)
     (value, rest), gradient = grad(params, rest, images, data[1][batch])
     updates, moments = optimizer.update(gradient, moments, params)
-    return (optax.apply_updates(params, updates), rest, moments), value
+    state = (optax.apply_updates(params, updates), rest, moments)
+    size = jnp.sqrt(sum(jnp.vdot(u, u) for u in jax.tree.leaves(updates)))
+    return state, value, size
 
   return step
 
@@ -181,8 +187,10 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
   return np.random.default_rng((seed, epoch)).permutation(count).astype('int32')
 
 
-def _check_finite(loss: Array, step: int, name: str) -> None:
-  if not np.isfinite(float(loss)):
+def _check_finite(loss: Array, update: Array, step: int, name: str) -> None:
+  """The loss tells of the parameters before the step, the update's norm of those after it."""
+  if not (np.isfinite(float(loss)) and np.isfinite(float(update))):
     raise FloatingPointError(
-      f'{name}: the loss is {float(loss)} at step {step}; lower the learning rate'
+      f'{name}: the loss is {float(loss)} and the update {float(update)} at step {step}; lower '
+      'the learning rate'
     )

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 
 import tnjax as tn
 
@@ -11,18 +10,20 @@ import tnjax as tn
 class Config:
   """Everything that decides the results of a run; see `main.py --help` for the meanings.
 
-  `finetune_steps` is None where `finetune_epochs` counts.
+  Of `finetune_epochs` and `finetune_steps` one is None. `weights_sha256` identifies the file's
+  content, so that a resumed run cannot mix two networks.
   """
 
   dataset: str
   model: str
   weights: str | None
+  weights_sha256: str | None
   schemes: tuple[str, ...]
   rates: tuple[float, ...]
   layers: str
   train_epochs: int
   train_learning_rate: float
-  finetune_epochs: int
+  finetune_epochs: int | None
   finetune_steps: int | None
   learning_rate: float
   weight_decay: float
@@ -39,25 +40,27 @@ class Config:
     for rate in self.rates:
       if not 0 < rate <= 1:
         raise ValueError(f'--rates: rate {rate:g} must be in (0, 1]')
-    for flag, values in (('schemes', self.schemes), ('rates', self.rates)):
+    names = tuple(f'{rate:g}' for rate in self.rates)  # as in file names
+    for flag, values in (('schemes', self.schemes), ('rates', names)):
       if not values or len(set(values)) != len(values):
         raise ValueError(f'--{flag} must name at least one, and none twice')
-    for flag, least in (
-      ('train_epochs', 1),
-      ('finetune_epochs', 0),
-      ('batch_size', 1),
-      ('seed', 0),
-    ):
-      if getattr(self, flag) < least:
-        raise ValueError(f'--{flag}={getattr(self, flag)} must be at least {least}')
-    if self.finetune_steps is not None and self.finetune_steps < 0:
-      raise ValueError(f'--finetune_steps={self.finetune_steps} must be at least 0')
+    least = {
+      'train_epochs': 1,
+      'finetune_epochs': 0,
+      'finetune_steps': 0,
+      'batch_size': 1,
+      'seed': 0,
+    }
+    for flag, bound in least.items():
+      value = getattr(self, flag)
+      if value is not None and value < bound:
+        raise ValueError(f'--{flag}={value} must be at least {bound}')
     for flag in ('learning_rate', 'train_learning_rate', 'weight_decay'):
       value = getattr(self, flag)
       if not math.isfinite(value) or value < 0:
         raise ValueError(f'--{flag}={value} must be a finite number, at least 0')
-    if not re.fullmatch(r'resnet\d+(_v2)?', self.model):
-      raise ValueError(f'--model={self.model!r} must be resnet<depth> or resnet<depth>_v2')
+    if self.seed >= 2**31:
+      raise ValueError(f'--seed={self.seed} must be below 2**31')
 
   def rules(self, scheme: str, rate: float) -> tuple[tuple[str, tn.schemes.Scheme], ...]:
     """Compression rules for one row."""

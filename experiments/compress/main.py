@@ -1,7 +1,7 @@
 """Compress a trained network by tensor decompositions, fine-tune it, and report.
 
-With no flags: trains a small residual network on the digits inside scikit-learn, compresses it
-with nine schemes at four rates and fine-tunes each (about three minutes on two cores):
+From a clone, after `make demo` or `pip install -e '.[experiments]'`. With no flags: trains a small
+residual network on the digits inside scikit-learn, compresses it with nine schemes at four rates and fine-tunes each (four minutes on two cores):
 
     python -m experiments.compress.main
 
@@ -13,9 +13,15 @@ CIFAR-10 with trained ResNet-32 weights (PyTorch naming):
 Results go to --workdir: report.json, summary.csv, accuracy_vs_compression.png, weights/.
 """
 
+import contextlib
 import dataclasses
+import hashlib
+import os
+import pathlib
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
 
 from absl import app, flags, logging
 
@@ -107,17 +113,37 @@ _DEFAULTS = {
 
 
 def main(argv: list[str]) -> None:
-  """Checks the flags, then evaluates or runs the study; errors are one line on stderr."""
+  """Evaluates or runs the study. Bad input is one line on stderr, found before any work."""
   logging.set_verbosity(logging.ERROR)  # orbax narrates every checkpoint
+  progress = Progress()
+
+  def interrupt(*_: object) -> None:
+    progress.interrupted = True  # an exception inside one of XLA's callbacks would be lost
+    raise KeyboardInterrupt
+
+  signal.signal(signal.SIGINT, interrupt)
   try:
-    if len(argv) > 1:
-      raise ValueError(f'unexpected argument {argv[1]!r}; flags start with --')
-    with Progress() as progress:
-      if _EVAL.value:
+    with progress:
+      with _one_line(ValueError):
+        if len(argv) > 1:
+          raise ValueError(f'unexpected argument {argv[1]!r}; flags start with --')
+      if _EVAL.value is not None:
         _evaluate(progress)
       else:
         _study(progress)
-  except (ValueError, FileNotFoundError, FloatingPointError) as error:
+  except KeyboardInterrupt as stop:
+    print(str(stop) or 'interrupted before any row was started', file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)  # an orderly exit waits for, or crashes in, XLA's compiler threads
+
+
+@contextlib.contextmanager
+def _one_line(*kinds: type[Exception]) -> Iterator[None]:
+  """Errors of these kinds, which the user can mend, end the program without a traceback."""
+  try:
+    yield
+  except kinds as error:
     sys.exit(f'error: {error}')
 
 
@@ -135,18 +161,27 @@ def config_from_flags() -> Config:
     dataset=_DATASET.value,
     model=value(_MODEL),
     weights=_WEIGHTS.value,
+    weights_sha256=_sha256(_WEIGHTS.value),
     schemes=tuple(_SCHEMES.value),
     rates=parse_rates(_RATES.value),
     layers=_LAYERS.value,
     train_epochs=value(_TRAIN_EPOCHS),
     train_learning_rate=_TRAIN_LEARNING_RATE.value,
-    finetune_epochs=value(_FINETUNE_EPOCHS),
+    finetune_epochs=value(_FINETUNE_EPOCHS) if _FINETUNE_STEPS.value is None else None,
     finetune_steps=_FINETUNE_STEPS.value,
     learning_rate=_LEARNING_RATE.value,
     weight_decay=_WEIGHT_DECAY.value,
     batch_size=value(_BATCH_SIZE),
     seed=_SEED.value,
   )
+
+
+def _sha256(path: str | None) -> str | None:
+  if path is None:
+    return None
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f'--weights={path} does not exist')
+  return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def _check_data_flags() -> None:
@@ -156,53 +191,79 @@ def _check_data_flags() -> None:
     raise ValueError('--data_dir and --download go with --dataset=cifar10; the digits are embedded')
 
 
-def _load_data(progress: Progress) -> data.Dataset:
+def _load_data(progress: Progress, seed: int) -> data.Dataset:
   if _DATASET.value == 'digits':
-    return data.digits(_SEED.value)
+    return data.digits(seed)
   if _DOWNLOAD.value:
     data.download_cifar10(_DATA_DIR.value, progress)
-  return data.cifar10(_DATA_DIR.value, _SEED.value)
+  return data.cifar10(_DATA_DIR.value, seed)
 
 
 def _study(progress: Progress) -> None:
-  config = config_from_flags()
-  model = network.build(config.model, config.dataset, config.seed)
-  if config.weights is not None:
-    network.load(config.weights, model)
-  check(config, model)
-  dataset = _load_data(progress)
-  workdir = results.open_workdir(
-    _WORKDIR.value, f'compress_{config.dataset}', dataclasses.asdict(config)
-  )
-  command = shlex.join(['python', '-m', 'experiments.compress.main', *sys.argv[1:]])
-  study = Study(config, dataset, model, workdir, command, progress)
-  progress.print(f'results in {workdir}')
-  try:
-    study.run()
-  except KeyboardInterrupt:
-    sys.exit(f'interrupted; finished rows are in {workdir}, --workdir={workdir} resumes')
-  finally:
-    study.finish()
+  workdir = _WORKDIR.value or results.new_workdir(f'compress_{_DATASET.value}')
+  own = ['python', '-m', 'experiments.compress.main', *sys.argv[1:]]
+  with contextlib.ExitStack() as stack:
+    with _one_line(ValueError, OSError):
+      config = config_from_flags()
+      results.check_workdir(workdir, dataclasses.asdict(config))
+      model = network.build(config.model, config.dataset, config.seed)
+      if config.weights is not None:
+        _check_seed(config.weights, config.seed)
+        network.load(config.weights, model)
+      check(config, model)
+      dataset = _load_data(progress, config.seed)
+      folder = stack.enter_context(results.open_workdir(workdir, dataclasses.asdict(config)))
+      study = Study(config, dataset, model, folder, shlex.join(own), progress)
+    progress.print(f'results in {workdir}')
+    try:
+      with _one_line(FloatingPointError, OSError):
+        study.run()
+    except KeyboardInterrupt:
+      again = shlex.join(own if _WORKDIR.value else [*own, f'--workdir={workdir}'])
+      count = len(study.report['rows'])
+      raise KeyboardInterrupt(
+        f'interrupted; {workdir} has {count} finished rows. To go on: {again}'
+      ) from None
+    finally:
+      signal.signal(signal.SIGINT, signal.SIG_IGN)
+      study.finish()
   progress.print(table(study.report))
   progress.print(f'wrote {workdir}/report.json, summary.csv, accuracy_vs_compression.png, weights/')
 
 
 def _evaluate(progress: Progress) -> None:
-  _check_data_flags()
-  about = network.description(_EVAL.value)
-  if about is None:
-    name = _MODEL.value or _DEFAULTS[_DATASET.value]['model']
-    model = network.build(name, _DATASET.value, _SEED.value)
-    network.load(_EVAL.value, model)
-  else:
-    if about['dataset'] != _DATASET.value:
-      raise ValueError(
-        f'--eval={_EVAL.value} is a network for --dataset={about["dataset"]}, not {_DATASET.value}'
-      )
-    model = network.restore(_EVAL.value)
-  dataset = _load_data(progress)
+  with _one_line(ValueError, OSError):
+    for flag in (_WEIGHTS, _FINETUNE_EPOCHS, _FINETUNE_STEPS, _WORKDIR):
+      if flag.value is not None:
+        raise ValueError(f'--{flag.name} has no meaning beside --eval')
+    _check_data_flags()
+    about = network.description(_EVAL.value)
+    if about is None:
+      name = _MODEL.value or _DEFAULTS[_DATASET.value]['model']
+      model = network.build(name, _DATASET.value, _SEED.value)
+      network.load(_EVAL.value, model)
+    else:
+      for flag in (_DATASET, _MODEL):
+        if flag.value not in (None, about[flag.name]):
+          raise ValueError(
+            f'--eval={_EVAL.value} is a network for --{flag.name}={about[flag.name]}, not '
+            f'{flag.value}'
+          )
+      _check_seed(_EVAL.value, _SEED.value)
+      model = network.restore(_EVAL.value)
+    dataset = _load_data(progress, _SEED.value)
   accuracy = evaluate(model, dataset.test, dataset.scale, EVAL_BATCH, progress)
   progress.print(f'{_EVAL.value}: test accuracy {accuracy:.2%} on {len(dataset.test):,} images')
+
+
+def _check_seed(path: str, seed: int) -> None:
+  """The digits are split by the seed: another one would test on images that were trained on."""
+  about = network.description(path)
+  if about is not None and about['dataset'] == 'digits' and about['seed'] != seed:
+    raise ValueError(
+      f'{path} was trained with --seed={about["seed"]}, which decides the test images; this run '
+      f'has --seed={seed}'
+    )
 
 
 if __name__ == '__main__':

@@ -18,7 +18,10 @@ def build(name: str, dataset: str, seed: int) -> nnx.Module:
   """A randomly initialised `resnet<depth>` (version 1, padding) or `resnet<depth>_v2`
   (version 2, projections); for the digits one input channel and 32 channels in every stage.
   """
-  depth, v2 = re.fullmatch(r'resnet(\d+)(_v2)?', name).groups()
+  found = re.fullmatch(r'resnet(\d{1,4})(_v2)?', name)
+  if not found:
+    raise ValueError(f'--model={name} must be resnet<depth> or resnet<depth>_v2')
+  depth, v2 = found.groups()
   options = {'version': 2, 'shortcut': 'projection'} if v2 else {}
   if dataset == 'digits':  # one kernel shape, so that each scheme is compiled once
     options |= {'widths': (32, 32, 32), 'mean': (0.3,), 'std': (0.38,)}
@@ -49,7 +52,15 @@ def description(path: str | pathlib.Path) -> dict | None:
       metadata = file.metadata() or {}
   except SafetensorError as error:
     raise ValueError(f'weights file {path} cannot be read: {error}') from error
-  return json.loads(metadata['tnjax']) if 'tnjax' in metadata else None
+  if 'tnjax' not in metadata:
+    return None
+  try:
+    about = json.loads(metadata['tnjax'])
+    if {'dataset', 'model', 'layers', 'scheme', 'rate', 'seed'} <= about.keys():
+      return about
+  except (ValueError, AttributeError):
+    pass
+  raise ValueError(f'weights file {path} has damaged metadata; write it again')
 
 
 def load(path: str | pathlib.Path, model: nnx.Module) -> None:
@@ -62,6 +73,9 @@ def load(path: str | pathlib.Path, model: nnx.Module) -> None:
   ours = description(path) is not None
   arrays = tn.models.read_weights(path)
   try:
+    for name, array in arrays.items():
+      if not np.isfinite(array).all():
+        raise ValueError(f'weights array {name!r}, of shape {array.shape}, has NaN or infinities')
     if not ours:
       tn.models.import_torch(model, arrays)
       return
@@ -89,10 +103,13 @@ def load(path: str | pathlib.Path, model: nnx.Module) -> None:
 def restore(path: str | pathlib.Path) -> nnx.Module:
   """The model saved in one of our files, compressed or not."""
   about = description(path)
-  model = build(about['model'], about['dataset'], 0)
-  if about.get('scheme'):
-    rules = ((about['layers'], tn.schemes.by_name(about['scheme'], about['rate'])),)
-    model = tn.compression.skeleton(model, rules)
+  try:
+    model = build(about['model'], about['dataset'], about['seed'])
+    if about['scheme']:
+      rules = ((about['layers'], tn.schemes.by_name(about['scheme'], about['rate'])),)
+      model = tn.compression.skeleton(model, rules)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
   load(path, model)
   return model
 

@@ -66,7 +66,11 @@ class Study:
     path = workdir / 'report.json'
     if path.is_file():
       old = results.read_json(path)
-      self.report |= {'baseline': old['baseline'], 'rows': old['rows']}
+      try:
+        found = [row for row in old['rows'] if row.keys() >= {'scheme', 'rate', 'weights'}]
+        self.report |= {'baseline': old['baseline'], 'rows': found}
+      except (KeyError, TypeError, AttributeError):
+        raise ValueError(f'{path} is damaged; remove it to run its rows again') from None
 
   def run(self) -> None:
     """Trains the network if it has no weights yet, then runs all rows that are not done."""
@@ -78,6 +82,7 @@ class Study:
         row = self._row(scheme, rate)
         self.report['rows'].append(row)
         self._write()
+        self._checkpoint(f'{scheme}_{rate:g}').delete()
         self.progress.print(
           f'{scheme:>8} {rate:4.0%}: {row["kernel_params_ratio"]:6.1%} of the kernels, error '
           f'{row["relative_error"]:.3f}, accuracy {row["accuracy_decomposed"]:.2%} -> '
@@ -118,7 +123,7 @@ class Study:
           self.config.train_learning_rate,
         )
         network.save(path, self.model, self._description())
-        self._checkpoint('train').delete()
+      self._checkpoint('train').delete()
     if self.report['baseline'] is None:
       table = self._plan(*self._pending()[0])
       self.report['baseline'] = {
@@ -137,9 +142,16 @@ class Study:
     name = f'{scheme}_{rate:g}'
     start = time.monotonic()
     key = jax.random.key(self.config.seed)
-    model, table = tn.compress(
-      self.model, self.config.rules(scheme, rate), key, input_shape=self.dataset.image_shape
-    )
+    rules = self.config.rules(scheme, rate)
+    count = len(tn.compression.plan(self.model, rules).compressed)
+    with self.progress.task(f'decompose {name}', count) as advance:
+      model, table = tn.compress(
+        self.model,
+        rules,
+        key,
+        input_shape=self.dataset.image_shape,
+        on_layer=lambda path: advance(1, path),
+      )
     jax.block_until_ready(nnx.state(model))
     decompose_seconds = time.monotonic() - start
     paths = {k: f'weights/{name}_{k}.safetensors' for k in ('decomposed', 'finetuned')}
@@ -171,7 +183,6 @@ class Study:
       'finetune_seconds': round(finetune_seconds, 3),
       'weights': paths,
     }
-    self._checkpoint(name).delete()
     return row
 
   def _plan(self, scheme: str, rate: float) -> tn.compression.Report:
@@ -196,7 +207,7 @@ class Study:
     return Checkpoint(self.workdir / 'checkpoints' / name)
 
   def _description(self, scheme: str | None = None, rate: float | None = None) -> dict:
-    about = {'dataset': self.config.dataset, 'model': self.config.model}
+    about = {name: getattr(self.config, name) for name in ('dataset', 'model', 'seed')}
     return about | {'layers': self.config.layers, 'scheme': scheme, 'rate': rate}
 
   def _write(self) -> None:

@@ -125,7 +125,7 @@ def test_interrupt_keeps_the_finished_rows_and_resumes(tmp_path):
     time.sleep(0.1)
   process.send_signal(signal.SIGINT)
   _, errors = process.communicate(timeout=60)
-  assert process.returncode != 0
+  assert process.returncode == 130
   assert 'interrupted' in errors
   assert 'Traceback' not in errors
   rows = json.loads(report.read_text())['rows']
@@ -141,6 +141,7 @@ def test_interrupt_keeps_the_finished_rows_and_resumes(tmp_path):
   [
     (['--rates=1.5'], 'rate 1.5 must be in (0, 1]'),
     (['--weights=nowhere.npz'], 'nowhere.npz does not exist'),
+    (['--eval=nowhere.npz'], '--workdir has no meaning beside --eval'),
     (['--layers=nothing'], "'nothing' matches no layer"),
     (['--dataset=cifar10', '--data_dir=/nowhere'], 'holds no cifar-10-batches-py'),
     (['--no_such_flag'], 'Unknown command line flag'),
@@ -160,7 +161,8 @@ def config(**changes):
   options = {
     'dataset': 'digits', 'model': 'resnet8', 'weights': None, 'schemes': ('tk',), 'rates': (0.1,),
     'layers': '.*', 'train_epochs': 1, 'train_learning_rate': 1e-3, 'finetune_epochs': 1,
-    'finetune_steps': None, 'learning_rate': 1e-3, 'weight_decay': 0.0, 'batch_size': 8, 'seed': 0,
+    'finetune_steps': None, 'weights_sha256': None, 'learning_rate': 1e-3,
+    'weight_decay': 0.0, 'batch_size': 8, 'seed': 0,
   }  # fmt: skip
   return Config(**options | changes)
 
@@ -176,7 +178,7 @@ def config(**changes):
     ({'batch_size': 0}, 'batch_size=0'),
     ({'finetune_steps': -1}, 'finetune_steps=-1'),
     ({'learning_rate': float('inf')}, 'learning_rate=inf'),
-    ({'model': 'vgg'}, "model='vgg'"),
+    ({'seed': 2**31}, 'seed=2147483648'),
     ({'seed': -1}, 'seed=-1'),
   ],
 )
@@ -190,6 +192,46 @@ def test_weights_of_another_architecture_name_both_shapes(finished):
   path = workdir / 'weights' / 'baseline.safetensors'
   with pytest.raises(ValueError, match=r"'conv/kernel'.*\(3, 3, 1, 32\).*\(3, 3, 3, 16\)"):
     network.load(path, network.build('resnet8', 'cifar10', 0))
+
+
+def test_another_seed_would_test_on_trained_images(finished):
+  workdir, _ = finished
+  path = workdir / 'weights' / 'baseline.safetensors'
+  for flag in ('--eval', '--weights'):
+    done = run(f'{flag}={path}', '--seed=1', check=False)
+    assert done.returncode == 1
+    assert 'trained with --seed=0' in done.stderr
+
+
+def test_interrupt_while_loading(tmp_path):
+  process = subprocess.Popen(
+    command(f'--workdir={tmp_path / "run"}'), cwd=ROOT, stdout=-1, stderr=-1, text=True
+  )
+  time.sleep(6)
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 130
+  assert 'interrupted' in errors
+  assert 'Traceback' not in errors
+
+
+def test_bad_networks():
+  for name in ('vgg', 'resnet9', 'resnet8_v3'):
+    with pytest.raises(ValueError, match=f'--model={name}'):
+      network.build(name, 'digits', 0)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+  model = network.build('resnet8', 'digits', 0)
+  model.conv.kernel[...] = model.conv.kernel[...].at[0, 0, 0, 0].set(jnp.nan)
+  about = {'dataset': 'digits', 'model': 'resnet8', 'seed': 0}
+  about |= {'layers': '.*', 'scheme': None, 'rate': None}
+  network.save(tmp_path / 'a.safetensors', model, about)
+  with pytest.raises(ValueError, match=r"a.safetensors.*'conv/kernel'.*NaN"):
+    network.restore(tmp_path / 'a.safetensors')
+  network.save(tmp_path / 'b.safetensors', model, {'dataset': 'digits'})
+  with pytest.raises(ValueError, match='b.safetensors has damaged metadata'):
+    network.restore(tmp_path / 'b.safetensors')
 
 
 def test_resnet32_scores_what_it_should(shared_data, tmp_path):

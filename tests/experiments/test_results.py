@@ -25,16 +25,25 @@ def test_csv_has_the_same_rows(tmp_path):
 
 def test_workdir_is_new_resumed_or_refused(tmp_path):
   config = {'rates': (0.1, 0.2), 'seed': 0}
-  folder = results.open_workdir(str(tmp_path / 'run'), 'x', config)
-  assert results.open_workdir(str(folder), 'x', config) == folder
+  (tmp_path / 'run').mkdir()
+  (tmp_path / 'run' / '.config.partial.json').write_text('killed while writing')
+  with (
+    results.open_workdir(str(tmp_path / 'run'), config) as folder,
+    pytest.raises(ValueError, match='in use'),
+    results.open_workdir(str(folder), config),
+  ):
+    pass
+  with results.open_workdir(str(folder), config) as again:
+    assert again == folder
   with pytest.raises(ValueError, match='seed=0; this run has 1'):
-    results.open_workdir(str(folder), 'x', config | {'seed': 1})
+    results.check_workdir(str(folder), config | {'seed': 1})
   (tmp_path / 'mine.txt').write_text('precious')
   with pytest.raises(ValueError, match='holds no results'):
-    results.open_workdir(str(tmp_path), 'x', config)
-  (folder / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match=r'config.json is damaged'):
-    results.open_workdir(str(folder), 'x', config)
+    results.check_workdir(str(tmp_path), config)
+  for content in (b'{', b'[]', b'\xff\xfe'):
+    (folder / 'config.json').write_bytes(content)
+    with pytest.raises(ValueError, match=r'config.json is damaged'):
+      results.check_workdir(str(folder), config)
 
 
 def test_plot_is_an_image(tmp_path):

@@ -88,6 +88,30 @@ def test_a_loss_that_is_not_finite_dies_clearly():
     fit(model, 5)
 
 
+def test_the_last_update_is_checked_and_the_first_is_one():
+  class Edge(Tiny):
+    def __call__(self, images, train=False):  # finite, but its gradient is not
+      return super().__call__(images, train) + jnp.sqrt(jnp.sum(0 * self.out.bias[...]))
+
+  with pytest.raises(FloatingPointError, match='update nan at step 0'):
+    fit(Edge(), 1)
+  model = Tiny()
+  fit(model, 1)
+  assert (model.out.kernel[...] != Tiny().out.kernel[...]).any()
+
+
+def test_a_damaged_checkpoint_starts_over(tmp_path):
+  checkpoint = Checkpoint(tmp_path / 'run', every=0.0)
+  state = {'a': jnp.ones(3)}
+  checkpoint.save_if_due(state, 40)
+  assert checkpoint.restore(state)[1] == 40
+  for path in (tmp_path / 'run' / '40').rglob('*'):
+    if path.is_file():
+      path.write_bytes(b'')
+  assert checkpoint.restore(state) == (state, 0)
+  assert not (tmp_path / 'run').exists()
+
+
 def test_augmentation_shifts_and_mirrors_whole_images():
   images = jax.random.uniform(jax.random.key(0), (64, 6, 6, 2))
   out = np.asarray(train.augment(images, jax.random.key(1), 1, True))

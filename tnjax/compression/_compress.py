@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ def compress(
   key: Array | None = None,
   *,
   input_shape: Sequence[int] | None = None,
+  on_layer: Callable[[str], object] | None = None,
 ) -> tuple[nnx.Module, Report]:
   """Decomposes the layers that the rules name; the model given is left unchanged.
 
@@ -37,6 +38,7 @@ def compress(
     key: PRNG key, for schemes that draw random numbers; each layer folds in its path.
     input_shape: shape of one input without batch, such as (32, 32, 3); with it the report counts
       multiply-adds.
+    on_layer: called with the path of every layer that has been decomposed, for a progress bar.
 
   Returns:
     The compressed model and a `Report`, which prints as a table.
@@ -70,6 +72,8 @@ def compress(
     new = _LAYERS[type(node)].from_dense(node, scheme, layer_key)
     error, norm = _squares(node.kernel[...], new.kernel)
     done[path] = _with_error(rows[path], float(error), float(norm))
+    if on_layer is not None:
+      on_layer(path)
     return new
 
   compressed = nnx.recursive_map(replace, nnx.clone(model, arrays=True))

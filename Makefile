@@ -10,7 +10,7 @@ demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
 
 test: .venv/test.done
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: .venv/test.done
 	$(BIN)/ruff check .

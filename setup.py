@@ -9,7 +9,7 @@ EXPERIMENTS = [
   'safetensors>=0.4.5',
   'scikit-learn>=1.4',
 ]
-TEST = ['hypothesis>=6.100', 'pytest>=8', 'ruff>=0.9,<0.18']
+TEST = ['hypothesis>=6.100', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9,<0.18']
 
 setup(
   name='tnjax',

@@ -1,7 +1,8 @@
 """Compress a trained network by tensor decompositions, fine-tune it, and report.
 
 From a clone, after `make demo` or `pip install -e '.[experiments]'`. With no flags: trains a small
-residual network on the digits inside scikit-learn, compresses it with nine schemes at four rates and fine-tunes each (four minutes on two cores):
+residual network on the digits inside scikit-learn, compresses it with nine schemes at four rates
+and fine-tunes each (four minutes on two cores):
 
     python -m experiments.compress.main
 

@@ -113,12 +113,16 @@ def test_layers_that_cannot_be_served_stay_dense_with_a_reason():
       rngs = nnx.Rngs(0)
       self.up = nnx.ConvTranspose(2, 2, (2, 2), rngs=rngs)
       self.masked = nnx.Conv(2, 2, (1, 1), mask=jnp.ones((1, 1, 2, 2)), rngs=rngs)
+      self.good = nnx.Linear(2, 2, rngs=rngs)
       self.done = tn.nn.Linear(2, 2, scheme=tn.schemes.svd(rate=0.5), rngs=rngs)
 
+  with pytest.raises(ValueError, match="'.*' serves no layer; up: ConvTranspose"):
+    tn.compress(Odd(), (('up', tn.schemes.svd(rate=0.5)),))
   model, report = tn.compress(Odd(), (('.*', tn.schemes.svd(rate=0.5)),))
   reasons = {row.path: row.reason for row in report.layers}
-  assert reasons == {'up': 'ConvTranspose is not served', 'masked': 'masked',
-                     'done': 'factorised already'}  # fmt: skip
+  assert reasons == {'up': 'ConvTranspose is not served', 'masked': 'its mask is set',
+                     'done': 'factorised already', 'good': ''}  # fmt: skip
+  assert {row.path: row.params for row in report.layers}['done'] == 4
   assert isinstance(model.masked, nnx.Conv)
 
 
@@ -134,7 +138,11 @@ def test_a_single_layer_is_a_model_too():
     ((('nothing', None),), KEY, "'nothing' matches no layer; the layers are conv"),
     ((('(', None),), KEY, 'no regular expression'),
     ((('stages/.*', tn.schemes.cp(rate=0.1)),), None, 'stages/0/0/conv1.*key'),
-    ((('stages/.*', tn.schemes.tk(ranks=(1, 2, 3))),), KEY, 'stages/0/0/conv1: tk'),
+    (
+      (('stages/.*', tn.schemes.tk(ranks=(1, 2, 3))),),
+      KEY,
+      r"'stages/.\*' serves no layer; stages/2/0/conv2: .*entries",
+    ),
   ],
 )
 def test_bad_rules_are_named(rules, key, words):

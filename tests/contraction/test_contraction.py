@@ -93,7 +93,23 @@ def test_output_size_is_that_of_lax(strides, padding, size):
   assert g.output_size('w', size) == out.shape[1]
 
 
+def test_depthwise_accepts_negative_padding():
+  x, taps = jax.random.normal(KEY, (1, 9, 9, 5)), jax.random.normal(KEY, (3, 3, 1, 5))
+  g = Geometry.resolve('hw', (3, 3), 1, ((-1, 0), (2, -1)))
+  expected = lax.conv_general_dilated(
+    x, taps, (1, 1), g.padding, feature_group_count=5, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+  )
+  np.testing.assert_allclose(contraction.convolve(x, taps, 5, g), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_geometry_names_what_is_wrong():
-  for options in ({'strides': (1, 2, 3)}, {'dilation': 0}, {'padding': (1,)}):
+  assert Geometry.resolve('hw', (3, 3), np.int64(2), np.int32(1)).padding == ((1, 1), (1, 1))
+  for options in (
+    {'strides': (1, 2, 3)},
+    {'dilation': 0},
+    {'padding': (1,)},
+    {'padding': 'BEST'},
+    {'padding': 'SAME'},
+  ):
     with pytest.raises(ValueError, match=next(iter(options))):
       Geometry.resolve('hw', (3, 3), **options)

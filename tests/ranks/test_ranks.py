@@ -77,6 +77,18 @@ def test_ranks_are_positive_and_fit(name, shape, rate):
   assert p.num_params == sum(math.prod(s) for s in p.network.shapes().values())
 
 
+def test_a_ring_needs_no_more_than_its_widest_opening():
+  assert ranks.tr_ranks((7,), 100) == (1,)
+  assert ranks.tr_ranks((4, 5, 6), 100) == (6, 5, 6)
+  assert tn.schemes.tr(ranks=100).bind((3, 3, 16, 16)).ranks == (48, 16, 48, 16)
+
+
+def test_clipped_ranks_count_against_the_budget():
+  counts = [tn.schemes.r_tk(rate=r).bind((64, 10)).num_params for r in (0.2, 0.4, 0.8)]
+  assert counts[0] < counts[1] < counts[2]
+  assert all(n >= r * 640 for n, r in zip(counts, (0.2, 0.4, 0.8)))
+
+
 def test_dense_rules():
   # r-CP and r-TT on a matrix: ceil(c / sum S_l T_l), and the root of a R^2 + b R = c
   assert tn.schemes.r_cp(rate=0.1).bind((1024, 1024)).ranks == (math.ceil(0.1 * 2**20 / 2048),)

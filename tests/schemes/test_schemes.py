@@ -187,6 +187,53 @@ def test_identity_shuffle_is_the_plain_decomposition():
   np.testing.assert_allclose(p.dense(factors), plain, rtol=1e-5, atol=1e-7)
 
 
+def test_half_precision_weights_are_balanced_before_the_cast():
+  weight = jax.random.normal(KEY, (32, 32), 'bfloat16')
+  p = tn.schemes.svd(ranks=32).bind((32, 32))
+  assert close(p.dense(p.decompose(weight)).astype('float32'), weight.astype('float32'), 0.006)
+  for dtype, size in (('float32', 1e30), ('float16', 3e4)):
+    huge = size * jnp.ones((8, 8), dtype)
+    assert close(p8().dense(p8().decompose(huge)) / size, huge / size, 1e-3)
+
+
+def p8():
+  return tn.schemes.svd(ranks=2).bind((8, 8))
+
+
+def test_initial_variance_of_odd_networks():
+  ring = tn.schemes.shuffled(ranks=1, format='tr', shape=(24,)).bind((4, 6))
+  for p, dtype in ((ring, 'float32'), (p8(), 'complex64')):
+    weight = p.dense(p.init(KEY, std=0.5, dtype=dtype))
+    np.testing.assert_allclose(jnp.sqrt(jnp.mean(jnp.abs(weight) ** 2)), 0.5, rtol=1e-4)
+  assert (p8().dense(p8().init(KEY, std=0.0)) == 0).all()
+
+
+def test_gradient_through_decompose_is_finite_where_slices_vanish():
+  weight = jnp.outer(jnp.arange(1.0, 9), jnp.ones(8))
+  gradient = jax.grad(lambda w: p8().dense(p8().decompose(w)).sum())(weight)
+  np.testing.assert_allclose(gradient, 1, atol=1e-3)
+
+
+@names
+def test_empty_batches_and_empty_outputs(name):
+  p = tn.schemes.by_name(name, 0.5).bind((3, 3, 4, 6))
+  factors = p.init(KEY)
+  assert p.apply(factors, jnp.ones((0, 5, 5, 4))).shape == (0, 3, 3, 6)
+  assert p.apply(factors, jnp.ones((2, 2, 2, 4))).shape == (2, 0, 0, 6)
+
+
+def test_r_cp_of_order_one():
+  p = tn.schemes.r_cp(ranks=3, order=1).bind((8, 6))
+  factors = p.init(KEY)
+  x = jax.random.normal(KEY, (2, 8))
+  assert close(p.apply(factors, x), x @ p.dense(factors), 1e-5)
+
+
+def test_kernels_need_a_geometry_for_macs():
+  with pytest.raises(ValueError, match='geometry=None'):
+    tn.schemes.tk(rate=0.1).bind((3, 3, 8, 8)).macs()
+
+
 def test_same_key_same_bits():
   weight = jax.random.normal(KEY, (3, 3, 8, 8))
   for name in ('cp', 'shuffled'):
@@ -205,8 +252,13 @@ def test_same_key_same_bits():
     (lambda: tn.schemes.svd(rate=1.5), r'rate=1.5 must be in \(0, 1\]'),
     (lambda: tn.schemes.r_tt(rate=0.1, order=0), 'order=0'),
     (lambda: tn.schemes.shuffled(rate=0.1, format='xx'), "format='xx'"),
+    (lambda: tn.schemes.svd(rate='0.1'), "rate='0.1' must be in"),
+    (lambda: tn.schemes.svd(ranks=2.0), '2.0 must be an int'),
+    (lambda: tn.schemes.r_cp(rate=0.1, order=2.5), 'order=2.5'),
+    (lambda: tn.schemes.r_cp(rate=0.1, in_modes=(-2, -2), out_modes=(2, 2)), 'in_modes'),
+    (lambda: tn.schemes.Scheme('foo', 0.1), "unknown scheme 'foo'"),
     (lambda: tn.schemes.by_name('nope', 0.1), "unknown scheme 'nope'"),
-    (lambda: tn.schemes.tk(ranks=(1, 2, 3)).bind((3, 3, 4, 4)), 'has 3 entries; it needs 2'),
+    (lambda: tn.schemes.tk(ranks=(1, 2, 3)).bind((3, 3, 4, 4)), 'has 3 entries; this'),
     (lambda: tn.schemes.svd(ranks=0).bind((4, 4)), 'at least 1'),
     (lambda: tn.schemes.svd(rate=0.1).bind((4,)), r'\(4,\).*\(in, out\)'),
     (lambda: tn.schemes.r_cp(rate=0.1, in_modes=(2, 3), out_modes=(2, 2)).bind((4, 4)),

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,9 @@ from jax import Array
 
 from tnjax import nn
 from tnjax.compression._report import LayerReport, Report
-from tnjax.compression._trace import input_sizes
-from tnjax.schemes import Scheme
+from tnjax.compression._trace import input_shapes
+from tnjax.contraction import Geometry
+from tnjax.schemes import Parametrization, Scheme
 
 Rules = Sequence[tuple[str, Scheme | None]]
 
@@ -44,8 +45,9 @@ def compress(
     The compressed model and a `Report`, which prints as a table.
 
   Raises:
-    ValueError: a pattern that is no regular expression or matches no layer, a scheme that does
-      not fit a layer, or a missing key; all before any work.
+    ValueError: a pattern that is no regular expression, matches no layer or whose scheme fits
+      none of them, a kernel that is not finite, or a missing key; all before any work. A layer
+      that its scheme does not fit stays dense, with the reason in the report.
 
   >>> import tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 2, rngs=nnx.Rngs(1)))
@@ -53,32 +55,31 @@ def compress(
   >>> report.kernel_params, type(small.layers[0]).__name__, small(jnp.ones((3, 8))).shape
   (32, 'Linear', (3, 2))
   """
-  found, report = _prepare(model, rules, input_shape)
-  rows = {row.path: row for row in report.layers}
-  for path, (layer, scheme) in found.items():
-    if rows[path].scheme is not None and _parametrization(layer, scheme).needs_key and key is None:
+  served, report = _prepare(model, rules, input_shape)
+  layers = dict(_layers(model))
+  for path, (scheme, parametrization) in served.items():
+    if parametrization.needs_key and key is None:
       raise ValueError(
-        f'key=None: {scheme} for {path} draws random numbers; pass jax.random.key(seed)'
+        f'key=None: {scheme} for {path} draws random numbers; pass key=jax.random.key(seed)'
       )
-
-  done: dict[str, LayerReport] = {}
+    if not bool(jnp.isfinite(layers[path].kernel[...]).all()):
+      raise ValueError(f'{path}: its kernel has NaN or infinite entries')
+  rows = {row.path: row for row in report.layers}
 
   def replace(parts: tuple, node: object) -> object:
     path = '/'.join(map(str, parts))
-    if path not in rows or type(node) not in _LAYERS or rows[path].scheme is None:
+    if path not in served or type(node) not in _LAYERS:
       return node
-    scheme = found[path][1]
     layer_key = None if key is None else jax.random.fold_in(key, zlib.crc32(path.encode()))
-    new = _LAYERS[type(node)].from_dense(node, scheme, layer_key)
-    error, norm = _squares(node.kernel[...], new.kernel)
-    done[path] = _with_error(rows[path], float(error), float(norm))
+    new = _LAYERS[type(node)].from_dense(node, served[path][0], layer_key)
+    error, norm = map(float, _squares(node.kernel[...], new.kernel))
+    rows[path] = dataclasses.replace(rows[path], squared_error=error, squared_norm=norm)
     if on_layer is not None:
       on_layer(path)
     return new
 
   compressed = nnx.recursive_map(replace, nnx.clone(model, arrays=True))
-  layers = tuple(done.get(row.path, row) for row in report.layers)
-  return compressed, Report(layers, _count(compressed), _count(model))
+  return compressed, Report(tuple(rows.values()), _count(compressed), _count(model))
 
 
 def skeleton(model: nnx.Module, rules: Rules) -> nnx.Module:
@@ -91,16 +92,15 @@ def skeleton(model: nnx.Module, rules: Rules) -> nnx.Module:
   >>> skeleton(model, ((r'layers/0', tn.schemes.svd(rate=0.5)),)).layers[0].core_0.shape
   (8, 2)
   """
-  found, report = _prepare(model, rules, None)
-  served = {row.path for row in report.compressed}
+  served, _ = _prepare(model, rules, None)
 
   def replace(parts: tuple, node: object) -> object:
     path = '/'.join(map(str, parts))
     if path in served and type(node) in _LAYERS:
-      return _LAYERS[type(node)].abstract(node, found[path][1])
+      return _LAYERS[type(node)].abstract(node, served[path][0])
     return node
 
-  return nnx.recursive_map(replace, nnx.clone(model))
+  return nnx.recursive_map(replace, nnx.clone(model, arrays=True))
 
 
 def plan(model: nnx.Module, rules: Rules, *, input_shape: Sequence[int] | None = None) -> Report:
@@ -116,27 +116,44 @@ def plan(model: nnx.Module, rules: Rules, *, input_shape: Sequence[int] | None =
   return _prepare(model, rules, input_shape)[1]
 
 
+def _layers(model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
+  """Every layer with a kernel, dense or factorised, by its '/'-joined path."""
+  for parts, module in nnx.iter_modules(model):
+    factorised = isinstance(module, nn.Factorised)
+    if factorised or isinstance(vars(module).get('kernel'), nnx.Variable):
+      yield '/'.join(map(str, parts)), module
+
+
 def _prepare(
   model: nnx.Module, rules: Rules, input_shape: Sequence[int] | None
-) -> tuple[dict[str, tuple[nnx.Module, Scheme | None]], Report]:
-  """Every layer with a kernel and its scheme, and the report without errors."""
-  layers = {
-    '/'.join(map(str, parts)): module
-    for parts, module in nnx.iter_modules(model)
-    if hasattr(module, 'kernel')
-  }
-  patterns = [_compiled(pattern, layers) for pattern, _ in rules]
-  sizes = input_sizes(model, input_shape, tuple(_LAYERS)) if input_shape is not None else {}
-  found, rows, saved = {}, [], 0
+) -> tuple[dict[str, tuple[Scheme, Parametrization]], Report]:
+  """The layers to factorise with their bound schemes, and the report without errors."""
+  layers = dict(_layers(model))
+  patterns = [(_compiled(pattern, layers), scheme) for pattern, scheme in rules]
+  kinds = (*_LAYERS, *_LAYERS.values())
+  shapes = {} if input_shape is None else input_shapes(model, input_shape, kinds)
+  served, rows, refused = {}, [], {}
   for path, layer in layers.items():
-    matches = (scheme for p, (_, scheme) in zip(patterns, rules) if p.fullmatch(path))
-    scheme = next(matches, None)
-    found[path] = (layer, scheme)
-    row = _row(path, layer, scheme, any(p.fullmatch(path) for p in patterns), sizes.get(path))
-    saved += row.dense_params - row.params
-    rows.append(row)
+    pattern, scheme = next(((p, s) for p, s in patterns if p.fullmatch(path)), (None, None))
+    reason = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
+    parametrization = None
+    if scheme is not None:
+      reason = _reason(layer)
+      try:
+        parametrization = None if reason else scheme.bind(layer.kernel.shape)
+      except ValueError as error:
+        reason = str(error)
+      if parametrization is None:
+        refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {reason}'
+      else:
+        served[path] = (scheme, parametrization)
+    rows.append(_row(path, layer, scheme, parametrization, reason, shapes.get(path)))
+  for pattern, message in refused.items():
+    if not any(pattern.fullmatch(path) for path in served):
+      raise ValueError(message)
+  saved = sum(row.dense_params - row.params for row in rows)
   dense = _count(model)
-  return found, Report(tuple(rows), dense - saved, dense)
+  return served, Report(tuple(rows), dense - saved, dense)
 
 
 def _compiled(pattern: str, layers: dict[str, nnx.Module]) -> re.Pattern:
@@ -151,65 +168,49 @@ def _compiled(pattern: str, layers: dict[str, nnx.Module]) -> re.Pattern:
   return compiled
 
 
-def _row(
-  path: str, layer: nnx.Module, scheme: Scheme | None, matched: bool, spatial: tuple | None
-) -> LayerReport:
-  shape = tuple(layer.kernel.shape)
-  size = math.prod(shape)
-  macs = None if spatial is None else _dense_macs(layer, shape, spatial)
-  reason = _reason(layer, scheme, matched)
-  if reason:
-    return LayerReport(path, shape, None, (), size, size, macs, macs, 0.0, None, reason)
-  try:
-    p = _parametrization(layer, scheme)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-  after = None
-  if spatial is not None:
-    grouped = type(layer) is nnx.Conv and layer.feature_group_count > 1
-    after = macs if grouped else p.macs(*_geometry(layer, spatial))
-  ranks, params = p.ranks, p.num_params
-  return LayerReport(path, shape, scheme.name, ranks, params, size, after, macs, None, None)
-
-
-def _reason(layer: nnx.Module, scheme: Scheme | None, matched: bool) -> str:
-  """Why a layer stays dense, '' if it does not."""
-  if scheme is None:
-    return 'rule says so' if matched else 'no rule'
-  if isinstance(layer, tuple(_LAYERS.values())):
+def _reason(layer: nnx.Module) -> str:
+  """Why a layer stays dense whatever the scheme, '' if it need not."""
+  if isinstance(layer, nn.Factorised):
     return 'factorised already'
   if type(layer) not in _LAYERS:
     return f'{type(layer).__name__} is not served'
-  if type(layer) is nnx.Conv and layer.mask is not None:
-    return 'masked'
-  if type(layer) is nnx.Conv and any(
-    d not in (None, 1) for d in jax.tree.leaves(layer.input_dilation)
-  ):
-    return 'input dilation'
-  return ''
+  return nn.unsupported(layer)
 
 
-def _parametrization(layer: nnx.Module, scheme: Scheme) -> object:
-  return scheme.bind(layer.kernel.shape)
+def _row(
+  path: str,
+  layer: nnx.Module,
+  scheme: Scheme | None,
+  parametrization: Parametrization | None,
+  reason: str,
+  calls: list[tuple[int, ...]] | None,
+) -> LayerReport:
+  """Counts of one layer before and after; what is factorised already counts as it is stored."""
+  before = layer.parametrization if isinstance(layer, nn.Factorised) else None
+  shape = before.fold.shape if before else tuple(layer.kernel.shape)
+  params = before.num_params if before else math.prod(shape)
+  macs = None if calls is None else sum(_macs(layer, shape, before, call) for call in calls)
+  if parametrization is None:
+    return LayerReport(path, shape, None, (), params, params, macs, macs, 0.0, None, reason)
+  ranks, stored = parametrization.ranks, parametrization.num_params
+  after = None
+  if calls is not None:
+    after = sum(_macs(layer, shape, parametrization, call) for call in calls)
+  return LayerReport(path, shape, scheme.name, ranks, stored, params, after, macs, None, None)
 
 
-def _geometry(layer: nnx.Module, spatial: tuple[int, ...]) -> tuple:
-  if type(layer) is nnx.Linear:
-    return ()
-  return nn.conv_geometry(layer, spatial), spatial
-
-
-def _dense_macs(layer: nnx.Module, shape: tuple[int, ...], spatial: tuple[int, ...]) -> int:
-  if len(shape) == 2:
-    return math.prod(shape)
-  geometry = nn.conv_geometry(layer, spatial)
-  return math.prod(shape) * math.prod(
-    geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)
-  )
-
-
-def _with_error(row: LayerReport, error: float, norm: float) -> LayerReport:
-  return dataclasses.replace(row, squared_error=error, squared_norm=norm)
+def _macs(
+  layer: nnx.Module, shape: tuple[int, ...], parametrization: Parametrization | None, call: tuple
+) -> int:
+  """Multiply-adds of one call with an input of shape `call`, dense where no parametrization."""
+  n = len(shape) - 2
+  positions, spatial = math.prod(call[: -n - 1]), call[len(call) - n - 1 : -1]
+  geometry = nn.conv_geometry(layer, spatial) if n else Geometry()
+  grouped = n > 0 and layer.feature_group_count > 1  # such a kernel is rebuilt
+  if parametrization is not None and not grouped:
+    return positions * parametrization.macs(geometry, spatial)
+  out = (geometry.output_size(a, m) for a, m in zip(geometry.spatial, spatial))
+  return positions * math.prod(shape) * math.prod(out)
 
 
 @jax.jit

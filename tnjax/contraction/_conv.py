@@ -2,12 +2,26 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+
+def ints(value: int | Sequence[int], count: int) -> tuple[int, ...] | None:
+  """`count` ints from one or from as many; None where it is neither."""
+  try:
+    return (operator.index(value),) * count
+  except TypeError:
+    pass
+  try:
+    values = tuple(operator.index(v) for v in value)
+  except TypeError:
+    return None
+  return values if len(values) == count else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +59,24 @@ class Geometry:
     n = len(spatial)
 
     def per_axis(name: str, value: int | Sequence[int] | None) -> tuple[int, ...]:
-      values = (
-        (1 if value is None else value,) * n
-        if value is None or isinstance(value, int)
-        else tuple(value)
-      )
-      if len(values) != n or any(v < 1 for v in values):
+      values = ints(1 if value is None else value, n)
+      if values is None or any(v < 1 for v in values):
         raise ValueError(f'{name}={value} must be positive, an int or {n} of them')
       return values
 
     strides, dilation = per_axis('strides', strides), per_axis('dilation', dilation)
     if isinstance(padding, str):
+      if padding not in ('SAME', 'SAME_LOWER', 'VALID'):
+        raise ValueError(f"padding={padding!r} must be 'SAME', 'SAME_LOWER', 'VALID' or explicit")
+      if size is None and padding != 'VALID':
+        raise ValueError(f'padding={padding!r} needs the size of the input')
       reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
       pads = lax.padtype_to_pads(size or reach, reach, strides, padding)
     else:
-      pads = (padding,) * n if isinstance(padding, int) else tuple(padding)
-      if len(pads) != n:
+      pads = ints(padding, n) or tuple(padding)
+      pads = [ints(p, 2) for p in pads]
+      if len(pads) != n or None in pads:
         raise ValueError(f'padding={padding} must be a name, an int or {n} of them or of pairs')
-      pads = [(p, p) if isinstance(p, int) else tuple(p) for p in pads]
     pads = tuple((int(a), int(b)) for a, b in pads)
     return cls(tuple(spatial), tuple(kernel), strides, pads, dilation)
 
@@ -98,6 +112,12 @@ def pad_input(x: Array, mode: str, padding: Sequence[tuple[int, int]]) -> Array:
   return jnp.pad(x, [(0, 0), *padding, (0, 0)], mode=wrap)
 
 
+def pad_zeros(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
+  """Zeros around the spatial axes of `x` (batch, *spatial, channels); negative padding crops."""
+  pads = [(a, b, 0) for a, b in [(0, 0), *padding, (0, 0)]]
+  return lax.pad(x, jnp.zeros((), x.dtype), pads)
+
+
 def meet(
   x: Array,
   x_labels: tuple[str, ...],
@@ -120,6 +140,11 @@ def meet(
   only_x = [a for a in x_labels if a not in shared]
   new = [a for a in factor_labels if a not in shared and a not in geometry.spatial]
   convolved = [a for a in geometry.spatial if a in factor_labels]
+  lonely = [a for a in new if a not in keep]
+  if lonely:  # a bond that nothing else carries is a plain sum
+    factor = factor.sum(axis=tuple(factor_labels.index(a) for a in lonely))
+    factor_labels = tuple(a for a in factor_labels if a not in lonely)
+    new = [a for a in new if a in keep]
   x_size = dict(zip(x_labels, x.shape[1 + n :]))
   f_size = dict(zip(factor_labels, factor.shape))
   groups, depth = (math.prod(x_size[a] for a in part) for part in (kept, summed))
@@ -130,10 +155,12 @@ def meet(
 
   order = [0, *axes(only_x), *range(1, n + 1), *axes(kept), *axes(summed)]
   spatial_size = x.shape[1 : 1 + n]
-  lhs = x.transpose(order).reshape(-1, *spatial_size, groups * depth)
+  rows = x.shape[0] * math.prod(x_size[a] for a in only_x)
+  lhs = x.transpose(order).reshape(rows, *spatial_size, groups * depth)
   order = [factor_labels.index(a) for a in [*convolved, *summed, *kept, *new]]
   kernel_size = [f_size.get(a, 1) for a in geometry.spatial]
-  rhs = factor.transpose(order).reshape(*kernel_size, depth, -1)
+  outs = groups * math.prod(f_size[a] for a in new)
+  rhs = factor.transpose(order).reshape(*kernel_size, depth, outs)
 
   local = geometry.without([a for a in geometry.spatial if a not in convolved])
   out = convolve(lhs, rhs, groups, local, precision)
@@ -182,12 +209,13 @@ def _depthwise_by_shifts(lhs: Array, rhs: Array, geometry: Geometry) -> Array:
   XLA's grouped convolution runs 4 to 16 times slower on CPU (measured, design.md rule 6).
   """
   n = len(geometry.spatial)
-  padded = jnp.pad(lhs, [(0, 0), *geometry.padding, (0, 0)])
-  taps = rhs.reshape(*rhs.shape[:n], -1)
+  padded = pad_zeros(lhs, geometry.padding)
+  taps = rhs.reshape(*rhs.shape[:n], rhs.shape[-1])
   sizes = [
     (size - (k - 1) * d - 1) // s + 1
     for size, k, d, s in zip(padded.shape[1:], taps.shape, geometry.dilation, geometry.strides)
   ]
+  wide = jnp.promote_types(lhs.dtype, jnp.float32)  # as XLA accumulates
   out = None
   for index in np.ndindex(*taps.shape[:n]):
     start = [i * d for i, d in zip(index, geometry.dilation)]
@@ -198,6 +226,6 @@ def _depthwise_by_shifts(lhs: Array, rhs: Array, geometry: Geometry) -> Array:
       (padded.shape[0], *stop, padded.shape[-1]),
       (1, *geometry.strides, 1),
     )
-    term = window * taps[index].reshape((1,) * (n + 1) + (-1,))
+    term = window.astype(wide) * taps[index].astype(wide).reshape((1,) * (n + 1) + (-1,))
     out = term if out is None else out + term
-  return out
+  return out.astype(lhs.dtype)

@@ -10,10 +10,9 @@ import functools
 import math
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 from jax import Array
 
-from tnjax.contraction._conv import Geometry, meet
+from tnjax.contraction._conv import Geometry, meet, pad_zeros
 from tnjax.contraction._network import Network, contract
 
 # A float that travels to or from memory costs about as much time as this many multiply-adds.
@@ -109,7 +108,7 @@ def execute(
     x, labels = meet(x, labels, factor, factor_labels, later, geometry, precision)
   n = 1 + len(geometry.spatial)
   x = x.transpose(*range(n), *(n + labels.index(a) for a in outputs))
-  return x.reshape(*x.shape[:n], -1)
+  return x.reshape(*x.shape[:n], network.size(outputs))
 
 
 def chain_macs(
@@ -145,9 +144,7 @@ def _chain_steps(
     live = {a: geometry.output_size(a, m) if a in factor else m for a, m in live.items()}
     spatial_labels = set(geometry.spatial)
     labels = {
-      a
-      for a in labels | set(factor)
-      if a not in spatial_labels and (a in later or a not in labels or a not in factor)
+      a for a in labels | set(factor) if a not in spatial_labels and (a in later or a not in factor)
     }
     after = batch * math.prod(live.values()) * network.size(tuple(labels))
     floats = before + after + math.prod(sizes[a] for a in factor)
@@ -200,5 +197,5 @@ def _subsample(x: Array, geometry: Geometry, network: Network) -> Array:
     return x
   pads = [p if a in unused else (0, 0) for a, p in zip(geometry.spatial, geometry.padding)]
   steps = [s if a in unused else 1 for a, s in zip(geometry.spatial, geometry.strides)]
-  x = jnp.pad(x, [(0, 0), *pads, (0, 0)])
+  x = pad_zeros(x, pads)
   return x[(slice(None), *(slice(None, None, s) for s in steps), slice(None))]

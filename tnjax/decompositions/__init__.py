@@ -1,5 +1,6 @@
 """Array in, `Decomposition` out. One algorithm a file; every door checks its input eagerly and
-runs one jitted kernel, so that `f(x)` and `jax.jit(f)(x)` agree to the bit.
+runs one jitted kernel (`shuffled` that of its method), so that `f(x)` and `jax.jit(f)(x)` agree to
+the bit.
 """
 
 from tnjax.decompositions._cp_als import cp_als

@@ -13,6 +13,7 @@ from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
   iterate,
+  relative,
   unit_scale,
   working,
 )
@@ -64,7 +65,7 @@ def cp_als(
     raise ValueError(f"init={init!r} must be 'random' or 'hosvd'")
   if restarts < 1:
     raise ValueError(f'restarts={restarts} must be at least 1')
-  (rank,) = ranks_lib.cp_ranks(x.shape, rank)
+  (rank,) = ranks_lib.cp_ranks(x.shape, rank, name='rank')
   return _kernel(x, key, rank, max_iters, float(tol), init, restarts)
 
 
@@ -110,8 +111,7 @@ def _als(x: Array, key: Array, rank: int, max_iters: int, tol: float, init: str)
       )
       column, weights = _unit_columns(updated)
       factors = (*factors[:n], column, *factors[n + 1 :])
-    error = jnp.sqrt(jnp.maximum(0, lost) / jnp.where(energy == 0, 1, energy))
-    return (factors, weights), error
+    return (factors, weights), relative(lost, energy)
 
   weights = jnp.zeros(rank, energy.dtype)
   state, errors, count, converged = iterate(step, (factors, weights), max_iters, tol, energy.dtype)
@@ -133,8 +133,9 @@ def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
 
 
 def _unit_columns(a: Array) -> tuple[Array, Array]:
-  norms = jnp.sqrt(jnp.sum(jnp.abs(a) ** 2, axis=0))
-  return a / jnp.where(norms == 0, 1, norms).astype(a.dtype)[None], norms
+  energy = jnp.sum(jnp.abs(a) ** 2, axis=0)
+  safe = jnp.sqrt(jnp.where(energy > 0, energy, 1))  # a gradient at zero columns stays finite
+  return a / safe.astype(a.dtype)[None], jnp.where(energy > 0, safe, 0)
 
 
 def _canonical(factors: tuple[Array, ...], weights: Array) -> CP:

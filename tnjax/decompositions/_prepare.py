@@ -10,7 +10,7 @@ from jax import Array
 from tnjax.formats import Record
 
 
-def check_input(x: Array, name: str = 'x', min_order: int = 1) -> Array:
+def check_input(x: Array, name: str = 'x') -> Array:
   """The input as an array, or a ValueError that says what to pass instead."""
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.inexact):
@@ -18,8 +18,8 @@ def check_input(x: Array, name: str = 'x', min_order: int = 1) -> Array:
       f'{name} has dtype {x.dtype}; pass a floating or complex array, such as '
       f'{name}.astype("float32")'
     )
-  if x.ndim < min_order:
-    raise ValueError(f'{name} has shape {x.shape}; it needs at least {min_order} mode(s)')
+  if x.ndim < 1:
+    raise ValueError(f'{name} has shape {x.shape}; it needs at least 1 mode')
   if x.size == 0:
     raise ValueError(
       f'{name} has shape {x.shape}, with an empty mode; all sizes must be at least 1'
@@ -72,8 +72,37 @@ def iterate(
 
   errors = jnp.full(max_iters, jnp.nan, dtype)
   carry = (state, errors, jnp.zeros((), 'int32'), jnp.zeros((), bool))
-  state, errors, count, converged = jax.lax.while_loop(unfinished, advance, carry)
-  return state, errors, count, converged
+  return _forward_only(jax.lax.while_loop(unfinished, advance, carry))
+
+
+@jax.custom_jvp
+def _forward_only(values: tuple) -> tuple:
+  """The identity, whose reverse-mode derivative says why there is none."""
+  return values
+
+
+@_forward_only.defjvp
+def _forward_only_jvp(primals: tuple, tangents: tuple) -> tuple:
+  def refuse(*_: object) -> None:
+    raise ValueError(
+      'no reverse-mode gradient through tol > 0, whose number of sweeps is not known in advance; '
+      'pass tol=0. for exactly max_iters sweeps'
+    )
+
+  return primals[0], jax.tree.map(
+    lambda t: (
+      t
+      if t.dtype == jax.dtypes.float0
+      else jax.custom_derivatives.linear_call(lambda _, t: t, refuse, (), t)
+    ),
+    tangents[0],
+  )
+
+
+def relative(lost: Array, energy: Array) -> Array:
+  """sqrt(lost / energy), both squared norms; 0, with a finite gradient, where nothing is lost."""
+  share = lost / jnp.where(energy == 0, 1, energy)
+  return jnp.where(share > 0, jnp.sqrt(jnp.where(share > 0, share, 1)), share * 0)
 
 
 def check_iteration(max_iters: int, tol: float) -> None:

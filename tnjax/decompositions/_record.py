@@ -19,7 +19,8 @@ class Decomposition:
     relative_error: ||x - tensor.full()|| / ||x||, from the residual; 0 for a zero tensor,
       NaN for input that is not finite.
     num_iters: sweeps done, 0 for a direct method.
-    converged: whether the stopping rule was met (for a direct method: the result is finite).
+    converged: whether the stopping rule was met; with tol=0., or a direct method, which have
+      none, whether the result is finite.
     errors: (max_iters,) estimated relative error after every sweep, NaN where none was done;
       the estimates come from norms and cannot resolve below about sqrt(eps).
   """

@@ -21,7 +21,7 @@ from tnjax.decompositions._prepare import (
 from tnjax.decompositions._record import Decomposition, direct, residual
 from tnjax.decompositions._tt_svd import chain
 from tnjax.formats import TR
-from tnjax.ops import left_singular, matmul
+from tnjax.ops import HIGHEST, left_singular, matmul
 
 
 def tr_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
@@ -110,40 +110,18 @@ def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
   matrix = x.reshape(x.shape[0], -1)
   kept = min(first * second, *matrix.shape)
   u, _ = left_singular(matrix, kept)
-  basis = jnp.asarray(_dct(first * second)[:kept], x.dtype)  # orthonormal rows
+  basis = jnp.asarray(_dct(first * second, kept), x.dtype)  # orthonormal rows
   core = matmul(u, basis).reshape(-1, first, second).transpose(1, 0, 2)
   # basis^T U^H X has axes (r_0, r_1, I_2, ..., I_N); r_0 goes last.
   rest = matmul(basis.T, matmul(u.conj().T, matrix)).reshape(first, second, -1)
   rest = rest.transpose(1, 2, 0).reshape(second, -1)
-  return (
-    core,
-    *_padded(chain(rest, x.shape[1:], _fit(rest, x.shape[1:], ranks[2:]), first), ranks[1:], first),
-  )
+  return (core, *chain(rest, x.shape[1:], ranks[2:], first))
 
 
-def _fit(rest: Array, shape: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]:
-  """Ranks that the unfoldings of `rest` can have; the ring's may be larger."""
-  out, left, columns = [], rest.shape[0], rest.shape[1]
-  for n, rank in zip(shape, ranks):
-    columns //= n
-    left = min(rank, left * n, columns)
-    out.append(left)
-  return tuple(out)
-
-
-def _padded(cores: Sequence[Array], ranks: Sequence[int], first: int) -> tuple[Array, ...]:
-  """Cores with zero slices up to the ring ranks, where an unfolding could not fill them."""
-  bonds = (*ranks, first)
-  return tuple(
-    jnp.pad(c, [(0, a - c.shape[0]), (0, 0), (0, b - c.shape[2])])
-    for c, a, b in zip(cores, bonds, bonds[1:])
-  )
-
-
-def _dct(n: int) -> np.ndarray:
-  """Orthonormal DCT-II matrix: a fixed basis that mixes all entries."""
-  k = np.arange(n)
-  matrix = np.sqrt(2 / n) * np.cos(np.pi * k[:, None] * (2 * k[None] + 1) / (2 * n))
+def _dct(n: int, rows: int) -> np.ndarray:
+  """First rows of the orthonormal DCT-II matrix: a fixed basis that mixes all entries."""
+  angle = np.arange(rows)[:, None] * (2 * np.arange(n)[None] + 1) * np.pi / (2 * n)
+  matrix = np.sqrt(2 / n) * np.cos(angle)
   matrix[0] /= np.sqrt(2)
   return matrix
 
@@ -155,7 +133,7 @@ def _update(x: Array, cores: Sequence[Array], n: int) -> Array:
   subchain = jnp.eye(b, dtype=x.dtype)[:, None, :]  # (r_{n+1}, rest, r_n), modes n+1, ..., n-1
   for k in range(1, order):
     core = cores[(n + k) % order]
-    product = jnp.tensordot(subchain, core, axes=1, precision=jax.lax.Precision.HIGHEST)
+    product = jnp.tensordot(subchain, core, axes=1, precision=HIGHEST)
     subchain = product.reshape(b, -1, core.shape[2])
   design = subchain.transpose(1, 2, 0).reshape(-1, a * b)  # X_(n) = core (I_n, a b) @ design^T
   target = x.transpose(*((n + k) % order for k in range(order))).reshape(size, -1)

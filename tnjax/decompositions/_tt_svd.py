@@ -18,7 +18,7 @@ def tt_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
 
   The squared error is at most the sum of the squared errors of the d - 1 truncated unfoldings,
   hence at most sqrt(d - 1) times that of the best TT of these ranks. Cores are left-orthogonal.
-  Time O(prod(shape) times the first unfolding's short side).
+  Time O(prod(shape) times the largest short side, r_{k-1} n_k, of the cuts).
 
   Args:
     x: array of any order >= 1, real or complex.

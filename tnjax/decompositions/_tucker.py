@@ -13,6 +13,7 @@ from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
   iterate,
+  relative,
   unit_scale,
   working,
 )
@@ -85,20 +86,15 @@ def _normalised(
   """Full tuple of capped ranks, and the modes to decompose."""
   order = len(shape)
   if modes is None:
-    return ranks_lib.tucker_ranks(shape, ranks), tuple(range(order))
+    modes = range(order)
   chosen = tuple(m + order if m < 0 else m for m in modes)
   if len(set(chosen)) != len(chosen) or any(not 0 <= m < order for m in chosen):
     raise ValueError(f'modes={tuple(modes)} must be distinct modes of x, of shape {shape}')
-  given = (ranks,) * len(chosen) if isinstance(ranks, int) else tuple(ranks)
-  if len(given) != len(chosen):
-    raise ValueError(
-      f'ranks={ranks!r} has {len(given)} entries; modes={chosen} needs {len(chosen)}'
-    )
-  wanted = list(shape)
-  for m, r in zip(chosen, given):
-    wanted[m] = r
-  capped = ranks_lib.tucker_ranks(shape, wanted)
-  return tuple(r if m in chosen else n for m, (r, n) in enumerate(zip(capped, shape))), chosen
+  capped = ranks_lib.tucker_ranks(shape, ranks, chosen)
+  full = list(shape)
+  for m, r in zip(chosen, capped):
+    full[m] = r
+  return tuple(full), chosen
 
 
 def _truncate(
@@ -140,8 +136,7 @@ def _hooi_kernel(
       u, _ = left_singular(unfold(partial_core, mode), ranks[mode])
       factors = (*factors[:mode], u, *factors[mode + 1 :])
       core = mode_product(partial_core, u.conj().T, mode)
-    lost = jnp.maximum(0, energy - jnp.sum(jnp.abs(core) ** 2))
-    return (core, factors), jnp.sqrt(lost / jnp.where(energy == 0, 1, energy))
+    return (core, factors), relative(energy - jnp.sum(jnp.abs(core) ** 2), energy)
 
   state = _truncate(unit, ranks, modes)
   if not modes:

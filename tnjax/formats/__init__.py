@@ -1,7 +1,7 @@
 """Tensor formats: frozen pytree records of the arrays that stand for a tensor.
 
-Every format has `full()`, `shape`, `ranks`, `num_params`, `dtype`, and a static `network(shape,
-ranks)` that gives its operands' names and labels without any array.
+Every format has `full()`, `shape`, `ranks`, `num_params` and `dtype`. All but `Shuffled` have a
+static `network(modes, sizes, ranks)` that gives their operands' names and labels without any array.
 """
 
 from tnjax.formats._balance import balance, random_factors

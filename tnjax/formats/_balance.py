@@ -47,13 +47,13 @@ def balance(network: Network, arrays: Mapping[str, Array]) -> dict[str, Array]:
 def random_factors(
   key: Array, network: Network, variance: float, dtype: jnp.dtype
 ) -> dict[str, Array]:
-  """Gaussian arrays whose contraction has mean square `variance`, exactly, in every draw.
+  """Gaussian arrays whose contraction has mean square `variance` in every draw, up to rounding.
 
   All entries share one standard deviation s with variance = s^(2K) prod(bond sizes), K operands
   (the rule of t3f, extended from TT to any network); the draw is then rescaled by its own norm,
   taken from the network without forming the dense tensor.
   """
-  counts = {x: sum(x in ls for ls in network.labels) for x, _ in network.sizes}
+  counts = _occurrences(network)
   bonds = math.prod(size for x, size in network.sizes if counts[x] > 1)
   entries = math.prod(size for x, size in network.sizes if counts[x] == 1)
   std = (variance / bonds) ** (0.5 / len(network.names))
@@ -63,14 +63,19 @@ def random_factors(
     n: std * jax.random.normal(k, shape, compute)
     for k, (n, shape) in zip(keys, network.shapes().items())
   }
-  norm = jnp.sqrt(_squared_norm(network, arrays))
-  share = (math.sqrt(variance * entries) / norm) ** (1 / len(arrays))
+  norm = jnp.sqrt(_squared_norm(network, arrays).real)
+  share = (math.sqrt(variance * entries) / jnp.where(norm > 0, norm, 1)) ** (1 / len(arrays))
   return {n: (a * share).astype(dtype) for n, a in arrays.items()}
+
+
+def _occurrences(network: Network) -> dict[str, int]:
+  """How many axes carry each label; a ring of one core carries its bond twice."""
+  return {x: sum(ls.count(x) for ls in network.labels) for x, _ in network.sizes}
 
 
 def _squared_norm(network: Network, arrays: Mapping[str, Array]) -> Array:
   """<X, X> by contracting the network with itself over the open labels, bonds doubled."""
-  counts = {x: sum(x in ls for ls in network.labels) for x, _ in network.sizes}
+  counts = _occurrences(network)
   symbols = {}
   terms, operands = [], []
   for copy in range(2):
@@ -79,12 +84,12 @@ def _squared_norm(network: Network, arrays: Mapping[str, Array]) -> Array:
       terms.append(
         ''.join(symbols.setdefault(k, opt_einsum.get_symbol(len(symbols))) for k in keys)
       )
-      operands.append(arrays[name])
+      operands.append(arrays[name].conj() if copy else arrays[name])
   return jnp.einsum(','.join(terms) + '->', *operands, optimize='greedy', precision=HIGHEST)
 
 
 def _equal_norms(arrays: dict[str, Array]) -> dict[str, Array]:
-  norms = {n: jnp.linalg.norm(a.ravel()) for n, a in arrays.items()}
+  norms = {n: _norms(a.reshape(1, -1))[0] for n, a in arrays.items()}
   alive = jnp.stack(list(norms.values())).min() > 0
   logs = [jnp.log(jnp.where(alive, x, 1)) for x in norms.values()]
   target = jnp.exp(sum(logs) / len(logs))
@@ -94,7 +99,13 @@ def _equal_norms(arrays: dict[str, Array]) -> dict[str, Array]:
 
 
 def _slice_norms(a: Array, axis: int) -> Array:
-  return jnp.linalg.norm(jnp.moveaxis(a, axis, 0).reshape(a.shape[axis], -1), axis=1)
+  return _norms(jnp.moveaxis(a, axis, 0).reshape(a.shape[axis], -1))
+
+
+def _norms(rows: Array) -> Array:
+  """Norm of every row, with gradient zero where it vanishes."""
+  energy = jnp.sum(jnp.abs(rows) ** 2, axis=1)
+  return jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 0)
 
 
 def _scale(a: Array, axis: int, factors: Array) -> Array:

@@ -55,6 +55,8 @@ def cifar_resnet(
     raise ValueError(f'version={version} must be 1 or 2')
   if shortcut not in ('pad', 'projection'):
     raise ValueError(f"shortcut={shortcut!r} must be 'pad' or 'projection'")
+  if len(widths) != 3 or list(widths) != sorted(widths):
+    raise ValueError(f'widths={tuple(widths)} must be three sizes that do not fall')
   return CifarResNet((depth - 2) // 6, version, shortcut, widths, num_classes, mean, std, rngs)
 
 
@@ -83,7 +85,9 @@ class CifarResNet(nnx.Module):
       stack = []
       for i in range(blocks):
         strides = 2 if stage > 0 and i == 0 else 1
-        stack.append(block(channels, width, strides, shortcut, i == 0, rngs))
+        changes = strides > 1 or channels != width
+        project = shortcut == 'projection' and (changes if version == 1 else i == 0)
+        stack.append(block(channels, width, strides, project, rngs))
         channels = width
       stages.append(nnx.List(stack))
     self.stages = nnx.List(stages)
@@ -94,6 +98,8 @@ class CifarResNet(nnx.Module):
 
     With `train`, batch norm uses and updates batch statistics.
     """
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+      raise ValueError(f'images has dtype {images.dtype}; it needs floats in [0, 1]')
     norm = partial(self.norm, use_running_average=not train)
     shape = (1,) * (images.ndim - 1) + (-1,)
     mean, std = (jnp.asarray(v, images.dtype).reshape(shape) for v in (self.mean, self.std))
@@ -111,14 +117,13 @@ class CifarResNet(nnx.Module):
 class BlockV1(nnx.Module):
   """conv, norm, relu, conv, norm, add, relu (He et al. 2015)."""
 
-  def __init__(self, ins: int, outs: int, strides: int, shortcut: str, first: bool, rngs: nnx.Rngs):
-    del first
+  def __init__(self, ins: int, outs: int, strides: int, project: bool, rngs: nnx.Rngs):
     self.strides, self.outs = strides, outs
     self.conv1 = _conv3x3(ins, outs, strides, rngs)
     self.norm1 = _norm(outs, rngs)
     self.conv2 = _conv3x3(outs, outs, 1, rngs)
     self.norm2 = _norm(outs, rngs)
-    self.project = shortcut == 'projection' and (strides > 1 or ins != outs)
+    self.project = project
     if self.project:
       self.projection = _conv1x1(ins, outs, strides, rngs)
       self.projection_norm = _norm(outs, rngs)
@@ -138,13 +143,13 @@ class BlockV1(nnx.Module):
 class BlockV2(nnx.Module):
   """norm, relu, conv, norm, relu, conv, add (He et al. 2016)."""
 
-  def __init__(self, ins: int, outs: int, strides: int, shortcut: str, first: bool, rngs: nnx.Rngs):
+  def __init__(self, ins: int, outs: int, strides: int, project: bool, rngs: nnx.Rngs):
     self.strides, self.outs = strides, outs
     self.norm1 = _norm(ins, rngs)
     self.conv1 = _conv3x3(ins, outs, strides, rngs)
     self.norm2 = _norm(outs, rngs)
     self.conv2 = _conv3x3(outs, outs, 1, rngs)
-    self.project = shortcut == 'projection' and first
+    self.project = project
     if self.project:
       self.projection = _conv1x1(ins, outs, strides, rngs)
 

@@ -71,7 +71,10 @@ def torch_names(path: str) -> tuple[str, ...]:
     else:
       modules = [prefix + name.replace('norm', 'bn')]
   else:
-    modules = {'conv': ['conv1'], 'norm': ['bn1'], 'linear': ['linear', 'fc']}[module]
+    known = {'conv': ['conv1'], 'norm': ['bn1'], 'linear': ['linear', 'fc']}
+    if module not in known:
+      raise ValueError(f'no PyTorch name is known for {path!r}; the model must be a CifarResNet')
+    modules = known[module]
   names = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
   return tuple(f'{m}.{names.get(leaf, leaf)}' for m in modules)
 

@@ -5,18 +5,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tnjax.nn import _factors
+from tnjax.nn._factorised import Factorised, add_bias
 from tnjax.schemes import Scheme
 
 
-class Linear(nnx.Module):
+class Linear(Factorised):
   """`nnx.Linear` whose kernel (in, out) is stored as the factors of a scheme.
 
   Args:
     in_features, out_features: sizes of the last axis before and after.
     scheme: a scheme such as `tn.schemes.r_tt(rate=0.1)`.
     use_bias, dtype, param_dtype, precision, bias_init: as in `nnx.Linear`.
-    kernel_std: root mean square of the rebuilt kernel at the start, exact in every draw; default
+    kernel_std: root mean square of the rebuilt kernel at the start, in every draw; default
       1 / sqrt(in_features), that of flax's default.
     rngs: source of the `params` key.
 
@@ -29,6 +29,9 @@ class Linear(nnx.Module):
   >>> bool(jnp.allclose(layer(x), layer.to_dense()(x), atol=1e-5))
   True
   """
+
+  DENSE = nnx.Linear
+  SHARED = ('in_features', 'out_features', 'use_bias', 'dtype', 'param_dtype', 'precision')
 
   def __init__(
     self,
@@ -50,68 +53,10 @@ class Linear(nnx.Module):
     self.dtype = dtype
     self.param_dtype = param_dtype
     self.precision = precision
-    self.scheme = scheme
-    self.parametrization = scheme.bind((in_features, out_features))
-    _factors.store(self, self.parametrization.init(rngs.params(), kernel_std, param_dtype))
-    self.bias = _factors.bias_param(use_bias, bias_init, out_features, param_dtype, rngs)
-
-  @classmethod
-  def from_dense(cls, dense: nnx.Linear, scheme: Scheme, key: Array | None = None) -> 'Linear':
-    """A trained `nnx.Linear` with its kernel decomposed and its bias copied.
-
-    Args:
-      dense: the layer; it is left unchanged.
-      scheme: how to decompose the kernel.
-      key: PRNG key, for schemes that draw random numbers (CP, shuffled).
-    """
-    layer = cls.abstract(dense, scheme)
-    _factors.store(layer, layer.parametrization.decompose(dense.kernel[...], key))
-    if dense.use_bias:
-      layer.bias = nnx.Param(dense.bias[...])
-    return layer
-
-  @classmethod
-  def abstract(cls, dense: nnx.Linear, scheme: Scheme) -> 'Linear':
-    """The layer `from_dense` would give, with shapes in place of arrays; nothing is computed."""
-    return nnx.eval_shape(
-      lambda: cls(
-        dense.in_features,
-        dense.out_features,
-        scheme=scheme,
-        use_bias=dense.use_bias,
-        dtype=dense.dtype,
-        param_dtype=dense.param_dtype,
-        precision=dense.precision,
-        rngs=nnx.Rngs(0),
-      )
-    )
-
-  def to_dense(self) -> nnx.Linear:
-    """`nnx.Linear` with the rebuilt kernel."""
-    dense = nnx.eval_shape(
-      lambda: nnx.Linear(
-        self.in_features,
-        self.out_features,
-        use_bias=self.use_bias,
-        dtype=self.dtype,
-        param_dtype=self.param_dtype,
-        precision=self.precision,
-        rngs=nnx.Rngs(0),
-      )
-    )
-    dense.kernel = nnx.Param(self.kernel)
-    if self.use_bias:
-      dense.bias = nnx.Param(self.bias[...])
-    return dense
-
-  @property
-  def kernel(self) -> Array:
-    """The rebuilt dense kernel (in_features, out_features)."""
-    return self.parametrization.dense(_factors.load(self))
+    self._setup((in_features, out_features), scheme, kernel_std, bias_init, rngs)
 
   def __call__(self, inputs: Array) -> Array:
     """Maps (..., in_features) to (..., out_features)."""
-    _factors.check_features(self, inputs)
-    inputs, factors, bias = _factors.promoted(self, inputs)
+    inputs, factors, bias = self._promoted(inputs)
     y = self.parametrization.apply(factors, inputs, precision=self.precision)
-    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+    return add_bias(y, bias)

@@ -83,6 +83,10 @@ def _thin_left_jvp(primals: tuple, tangents: tuple) -> tuple:
     outside = matmul(da, right)
     outside = outside - matmul(u, matmul(uh, outside))
     du = du + outside * _reciprocal(s * s, s > tol)[None]
+  if jnp.iscomplexobj(u):  # the pivots stay real: turn every column's phase back
+    place = jnp.argmax(jnp.abs(u), axis=0)[None]
+    pivot, shift = (jnp.take_along_axis(v, place, axis=0) for v in (u, du))
+    du = du - 1j * u * (shift.imag * _reciprocal(pivot.real, pivot.real > 0))
   ds = jnp.real(jnp.diagonal(change)) * _reciprocal(2 * s, s > tol)
   return (u, s), (du.astype(u.dtype), ds.astype(s.dtype))
 

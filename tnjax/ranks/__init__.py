@@ -2,7 +2,6 @@
 
 from tnjax.ranks._rate import (
   cp_rank,
-  matrix_rank,
   r_cp_rank,
   r_tk_ranks,
   r_tt_ranks,
@@ -17,7 +16,6 @@ from tnjax.ranks._validate import cp_ranks, tr_ranks, tt_ranks, tucker_ranks
 __all__ = [
   'cp_rank',
   'cp_ranks',
-  'matrix_rank',
   'r_cp_rank',
   'r_tk_ranks',
   'r_tt_ranks',

@@ -11,15 +11,6 @@ from collections.abc import Callable, Sequence
 from tnjax.ranks._validate import tt_ranks, tucker_ranks
 
 
-def matrix_rank(rate: float, s: int, t: int) -> int:
-  """R(S+T) parameters.
-
-  >>> matrix_rank(0.1, 16, 32)
-  2
-  """
-  return min(s, t, _ceil(rate * s * t / (s + t)))
-
-
 def svd_rank(rate: float, left: int, right: int, s: int, t: int) -> int:
   """R(left S + right T) parameters, left and right the taps on either side (k and k).
 
@@ -50,7 +41,7 @@ def tk_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:
 
 
 def tt_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:
-  """2k R^2 + R(S+T) parameters for the chain S, h, w, T, all ranks equal.
+  """sum(spatial) R^2 + R(S+T) parameters for the chain S, h, w, T, all ranks equal.
 
   >>> [tt_rank(0.05, (3, 3), n, n) for n in (16, 32, 64)]
   [3, 5, 10]
@@ -103,7 +94,7 @@ def r_tk_ranks(
 
   if not spatial:
     rank = _ceil(budget ** (1 / len(modes)))
-    while count([rank] * len(modes)) < budget:
+    while rank < max(modes) and count([min(rank, n) for n in modes]) < budget:
       rank += 1
     return tuple(min(rank, n) for n in modes)
   start = max(1, _floor((budget / k) ** (1 / len(modes))))

@@ -20,60 +20,74 @@ def tt_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...
 
 
 def tr_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...]:
-  """The d ring ranks (r_0, ..., r_{d-1}); none exceeds what its neighbours and modes can carry.
+  """The d ring ranks (r_0, ..., r_{d-1}), each at most what any tensor could need there.
 
-  >>> tr_ranks((4, 5, 6), 3), tr_ranks((4, 2), (50, 1))
-  ((3, 3, 3), (2, 1))
+  That is the largest TT-rank of bond k over all places where the ring could be opened; nor can a
+  rank exceed what its neighbours and modes carry.
+
+  >>> tr_ranks((4, 5, 6), 3), tr_ranks((4, 5, 6), 100), tr_ranks((4, 2), (50, 1))
+  ((3, 3, 3), (6, 5, 6), (2, 1))
   """
-  r = list(_checked(ranks, len(shape), 'one per mode, r_0 first'))
-  d, before = len(shape), None
+  d, total, before = len(shape), math.prod(shape), None
+  r = list(_checked(ranks, d, 'one per mode, r_0 first'))
+  for k in range(d):
+    arcs = [math.prod([*shape[k:], *shape[:k]][:length]) for length in range(1, d)]
+    r[k] = min(r[k], max((min(arc, total // arc) for arc in arcs), default=1))
   while r != before:
     before = list(r)
     for k in range(d):  # core k has shape (r_k, shape[k], r_{k+1})
       after = (k + 1) % d
-      if after != k:
-        r[k] = min(r[k], shape[k] * r[after])
-        r[after] = min(r[after], r[k] * shape[k])
+      r[k] = min(r[k], shape[k] * r[after])
+      r[after] = min(r[after], r[k] * shape[k])
   return tuple(r)
 
 
-def tucker_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...]:
-  """The N multilinear ranks, each at most its mode and the product of the other ranks.
+def tucker_ranks(
+  shape: Sequence[int], ranks: int | Sequence[int], modes: Sequence[int] | None = None
+) -> tuple[int, ...]:
+  """The multilinear ranks of all modes, or of `modes`, the others being left whole.
 
-  >>> tucker_ranks((4, 5, 6), 5), tucker_ranks((8, 2, 2), 8)
-  ((4, 5, 5), (4, 2, 2))
+  Each is at most its mode, and the product of the other ranks.
+
+  >>> tucker_ranks((4, 5, 6), 5), tucker_ranks((8, 2, 2), 8), tucker_ranks((3, 3, 8, 8), 9, (2, 3))
+  ((4, 5, 5), (4, 2, 2), (8, 8))
   """
-  r = [min(a, n) for a, n in zip(_checked(ranks, len(shape), 'one per mode'), shape)]
-  before = None
+  modes = range(len(shape)) if modes is None else modes
+  given = _checked(ranks, len(modes), 'one per mode to decompose')
+  r, before = list(shape), None
+  for m, rank in zip(modes, given):
+    r[m] = min(rank, shape[m])
   while r != before:
     before = list(r)
-    for k in range(len(r)):
-      r[k] = min(r[k], math.prod(r[:k] + r[k + 1 :])) if len(r) > 1 else 1
-  return tuple(r)
+    for m in modes:
+      r[m] = min(r[m], math.prod(r[:m] + r[m + 1 :]))
+  return tuple(r[m] for m in modes)
 
 
-def cp_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int]:
+def cp_ranks(shape: Sequence[int], ranks: int | Sequence[int], name: str = 'ranks') -> tuple[int]:
   """The CP rank as a tuple of one, at most the product of all modes but the largest.
 
   >>> cp_ranks((4, 5, 6), 100)
   (20,)
   """
-  (rank,) = _checked(ranks, 1, 'the CP rank')
+  (rank,) = _checked(ranks, 1, 'the CP rank', name)
   return (min(rank, math.prod(shape) // max(shape)),)
 
 
-def _checked(ranks: int | Sequence[int], count: int, meaning: str) -> tuple[int, ...]:
+def _checked(
+  ranks: int | Sequence[int], count: int, meaning: str, name: str = 'ranks'
+) -> tuple[int, ...]:
   try:
     values = (operator.index(ranks),) * count
   except TypeError:
     try:
       values = tuple(operator.index(r) for r in ranks)
     except TypeError:
-      raise ValueError(f'ranks={ranks!r} must be an int or a sequence of ints') from None
+      raise ValueError(f'{name}={ranks!r} must be an int or a sequence of ints') from None
   if len(values) != count:
     raise ValueError(
-      f'ranks={ranks!r} has {len(values)} entries; this shape needs {count}: {meaning}'
+      f'{name}={ranks!r} has {len(values)} entries; this shape needs {count}: {meaning}'
     )
   if any(r < 1 for r in values):
-    raise ValueError(f'ranks={ranks!r} must all be at least 1')
+    raise ValueError(f'{name}={ranks!r} must all be at least 1')
   return values

@@ -71,6 +71,11 @@ class Parametrization:
     return self.network.num_params()
 
   @property
+  def names(self) -> tuple[str, ...]:
+    """Names of all factors, the index of a shuffle included."""
+    return (*self.network.names, *(('index',) if self.fold.shuffled else ()))
+
+  @property
   def needs_key(self) -> bool:
     """Whether `decompose` draws random numbers."""
     return self.format == 'cp' or self.fold.shuffled
@@ -81,6 +86,11 @@ class Parametrization:
     Section 5 of papers/spectrum_preserving.md, for the chain through the factors; a shuffled
     weight counts as dense. What a plan really executes is in `tnjax.contraction`.
     """
+    if geometry is None and len(self.fold.shape) > 2:
+      raise ValueError(
+        f'geometry=None: a kernel of shape {self.fold.shape} needs its geometry and the spatial '
+        'size of its input, Geometry.resolve(...) and (height, width)'
+      )
     geometry = geometry or Geometry()
     if self.fold.shuffled:
       out = [geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)]
@@ -99,6 +109,7 @@ class Parametrization:
     Raises:
       ValueError: another shape, non-floating or non-finite entries, or a missing key.
     """
+    weight = jnp.asarray(weight)
     if weight.shape != self.fold.shape:
       raise ValueError(
         f'weight has shape {weight.shape}; this scheme is bound to {self.fold.shape}'
@@ -113,7 +124,7 @@ class Parametrization:
   def init(
     self, key: Array, std: float | None = None, dtype: jnp.dtype = jnp.float32
   ) -> dict[str, Array]:
-    """Random factors whose rebuilt weight has root mean square `std`, in every draw.
+    """Random factors whose rebuilt weight has root mean square `std` in every draw.
 
     Default 1 / sqrt(fan_in), the standard deviation of flax's default (LeCun normal).
     """
@@ -151,8 +162,14 @@ class Parametrization:
     """
     labels, kernel = spatial_labels(self.fold.shape), self.fold.shape[:-2]
     geometry = geometry or Geometry.resolve(labels, kernel)
+    channels = groups * self.fold.shape[-2]
+    if x.ndim < len(labels) + 1 or x.shape[-1] != channels:
+      raise ValueError(
+        f'x has shape {x.shape}; this weight needs {len(labels)} spatial axes and {channels} '
+        'channels last'
+      )
     lead = x.shape[: x.ndim - 1 - len(labels)]
-    x = x.reshape(-1, *x.shape[len(lead) :])
+    x = x.reshape(math.prod(lead), *x.shape[len(lead) :])
     if self.fold.shuffled or groups > 1:
       y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
     else:
@@ -170,6 +187,11 @@ def _turn(labels: tuple[str, ...]) -> int:
 
 @partial(jax.jit, static_argnums=0)
 def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str, Array]:
+  # Balanced at unit scale and full precision: neither bf16 factors nor huge ones lose anything.
+  dtype = weight.dtype
+  scale = jnp.max(jnp.abs(weight)).astype(jnp.promote_types(weight.real.dtype, jnp.float32))
+  scale = jnp.where(scale > 0, scale, 1)
+  weight = weight / scale
   extra = {}
   if p.fold.shuffled:
     index_key, key = jax.random.split(key)
@@ -186,4 +208,6 @@ def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str
     tensor = tt_svd(x, p.ranks).tensor
   net = p._format_network()
   factors = {n: a.reshape(shape) for (n, shape), a in zip(net.shapes().items(), tensor.arrays)}
-  return formats.balance(net, factors) | extra
+  share = scale ** (1 / len(factors))
+  balanced = formats.balance(net, factors)
+  return {n: (a * share).astype(dtype) for n, a in balanced.items()} | extra

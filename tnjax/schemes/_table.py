@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 import operator
 from collections.abc import Callable, Sequence
 
@@ -38,10 +39,16 @@ class Scheme:
       raise ValueError(
         f'{self.name}: give either rate or ranks, not rate={self.rate} and ranks={self.ranks}'
       )
-    if self.rate is not None and not 0 < self.rate <= 1:
-      raise ValueError(f'{self.name}: rate={self.rate} must be in (0, 1]')
-    if self.order is not None and self.order < 1:
-      raise ValueError(f'{self.name}: order={self.order} must be at least 1')
+    if self.name not in _METHODS:
+      raise ValueError(f'unknown scheme {self.name!r}; the schemes are {", ".join(_METHODS)}')
+    if self.rate is not None and not (isinstance(self.rate, numbers.Real) and 0 < self.rate <= 1):
+      raise ValueError(f'{self.name}: rate={self.rate!r} must be in (0, 1]')
+    if self.order is not None and not (isinstance(self.order, int) and self.order >= 1):
+      raise ValueError(f'{self.name}: order={self.order!r} must be an int of at least 1')
+    for field in ('in_modes', 'out_modes', 'shape'):
+      sizes = getattr(self, field)
+      if sizes is not None and any(n < 1 for n in sizes):
+        raise ValueError(f'{self.name}: {field}={sizes} must all be at least 1')
     if self.format not in ('cp', 'tk', 'tr', 'tt'):
       raise ValueError(f"{self.name}: format={self.format!r} must be 'cp', 'tk', 'tr' or 'tt'")
 
@@ -74,17 +81,23 @@ def svd(rate: float | None = None, ranks: int | Sequence[int] | None = None) -> 
 
 
 def cp(rate: float | None = None, ranks: int | Sequence[int] | None = None) -> Scheme:
-  """CP of the kernel as S, hw, T: 1x1, depthwise, 1x1. A matrix or 1x1 kernel is factorised."""
+  """CP of the kernel as S, hw, T: 1x1, depthwise, 1x1; a matrix or 1x1 kernel is that of `svd`."""
   return Scheme('cp', rate, _frozen(ranks))
 
 
 def tk(rate: float | None = None, ranks: int | Sequence[int] | None = None) -> Scheme:
-  """Tucker-2: channel modes decomposed, h and w kept; ranks (R_S, R_T)."""
+  """Tucker-2: channel modes decomposed, h and w kept; ranks (R_S, R_T).
+
+  A matrix or 1x1 kernel is that of `svd`, with one rank.
+  """
   return Scheme('tk', rate, _frozen(ranks))
 
 
 def tt(rate: float | None = None, ranks: int | Sequence[int] | None = None) -> Scheme:
-  """Tensor train S, h, w, T: 1x1, vertical, horizontal, 1x1; three ranks."""
+  """Tensor train S, h, w, T: 1x1, vertical, horizontal, 1x1; three ranks.
+
+  A matrix or 1x1 kernel is that of `svd`, with one rank.
+  """
   return Scheme('tt', rate, _frozen(ranks))
 
 
@@ -146,7 +159,8 @@ def shuffled(
   return Scheme('shuffled', rate, _frozen(ranks), format=format, shape=_frozen(shape))
 
 
-NAMES = ('svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled')
+_MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled)}
+NAMES = tuple(_MAKERS)
 
 
 def by_name(name: str, rate: float) -> Scheme:
@@ -157,7 +171,7 @@ def by_name(name: str, rate: float) -> Scheme:
   """
   if name not in NAMES:
     raise ValueError(f'unknown scheme {name!r}; the schemes are {", ".join(NAMES)}')
-  return globals()[name](rate=rate)
+  return _MAKERS[name](rate=rate)
 
 
 def _svd(scheme: Scheme, shape: tuple[int, ...]) -> Parametrization:
@@ -259,16 +273,7 @@ def _bound(
   if format != 'tk':
     return Parametrization(fold, format, _CAPS[format](shape, wanted))
   free = tuple(k for k, mode in enumerate(fold.modes) if mode[0] not in ('d', 'h', 'w'))
-  given = (wanted,) * len(free) if isinstance(wanted, int) else tuple(wanted)
-  if len(given) != len(free):
-    raise ValueError(
-      f'{scheme.name}: ranks={wanted} has {len(given)} entries; it needs {len(free)}'
-    )
-  full = list(shape)
-  for k, rank in zip(free, given):
-    full[k] = rank
-  capped = ranks.tucker_ranks(shape, full)
-  return Parametrization(fold, 'tk', tuple(capped[k] for k in free), free)
+  return Parametrization(fold, 'tk', ranks.tucker_ranks(shape, wanted, free), free)
 
 
 def _axes(
@@ -319,4 +324,8 @@ def _frozen(values: int | Sequence[int] | None) -> int | tuple[int, ...] | None:
   try:
     return operator.index(values)
   except TypeError:
+    pass
+  try:
     return tuple(operator.index(v) for v in values)
+  except TypeError:
+    raise ValueError(f'{values!r} must be an int or a sequence of ints') from None

@@ -155,3 +155,19 @@ def test_bad_input_is_named():
   masked = nnx.Conv(4, 4, (1, 1), mask=jnp.ones((1, 1, 4, 4)), rngs=nnx.Rngs(0))
   with pytest.raises(ValueError, match='mask'):
     tn.nn.Conv.from_dense(masked, tn.schemes.svd(rate=0.5))
+
+
+def test_layers_with_callables_of_their_own_are_refused():
+  def product(*args, **kwargs):
+    return jax.lax.dot_general(*args, **kwargs)
+
+  dense = nnx.Linear(4, 4, dot_general=product, rngs=nnx.Rngs(0))
+  with pytest.raises(ValueError, match='dot_general'):
+    tn.nn.Linear.from_dense(dense, tn.schemes.svd(rate=0.5))
+
+
+def test_geometry_is_checked_at_construction():
+  with pytest.raises(ValueError, match="padding='BEST'"):
+    conv('tk', padding='BEST')
+  with pytest.raises(ValueError, match=r'strides=\(1, 2, 3\)'):
+    conv('tk', strides=(1, 2, 3))

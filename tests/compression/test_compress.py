@@ -153,3 +153,45 @@ def test_bad_rules_are_named(rules, key, words):
 def test_bad_input_shape():
   with pytest.raises(ValueError, match=r'input_shape=\(8, 8, 5\)'):
     tn.compression.plan(net(), RULES, input_shape=(8, 8, 5))
+
+
+class Sharing(nnx.Module):
+  """Calls one layer twice, over positions, and reads another's attributes."""
+
+  def __init__(self):
+    self.a = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+    self.b = nnx.Linear(8, 4, rngs=nnx.Rngs(0))
+    self.kernel = 3  # not a layer's
+
+  def __call__(self, x):
+    assert self.b.out_features == 4
+    return self.b(inputs=self.a(self.a(x)))
+
+
+def test_macs_count_every_call_and_position(graph_mode):
+  rules = (('a', tn.schemes.svd(ranks=2)),)
+  small, report = tn.compress(Sharing(), rules, input_shape=(100, 8))
+  rows = {row.path: row for row in report.layers}
+  assert list(rows) == ['a', 'b']
+  assert (rows['a'].dense_macs, rows['a'].macs, rows['b'].macs) == (12800, 6400, 3200)
+  again = tn.compression.plan(small, (('b', tn.schemes.svd(ranks=1)),), input_shape=(100, 8))
+  rows = {row.path: row for row in again.layers}
+  assert (rows['a'].params, rows['a'].macs) == (32, 6400)
+
+
+def test_a_layer_its_scheme_does_not_fit_stays_dense():
+  model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 5, rngs=nnx.Rngs(0)))
+  scheme = tn.schemes.r_tt(ranks=2, in_modes=(4, 2), out_modes=(4, 2))
+  _, report = tn.compress(model, ((r'layers/\d', scheme),))
+  assert [row.scheme for row in report.layers] == ['r_tt', None]
+  assert 'out_modes' in report.layers[1].reason
+
+
+def test_a_kernel_that_is_not_finite_is_named_before_any_work():
+  model = net()
+  kernel = model.stages[2][0].conv2.kernel
+  kernel[...] = kernel[...].at[0].set(jnp.nan)
+  done = []
+  with pytest.raises(ValueError, match='stages/2/0/conv2.*NaN'):
+    tn.compress(model, RULES, KEY, on_layer=done.append)
+  assert not done

@@ -52,6 +52,10 @@ def test_common_imports_no_decomposition():
     assert not any(name.startswith('tnjax') for name in imports(path)), path
 
 
+def test_modules_of_the_tests_may_share_a_name(pytestconfig):
+  assert pytestconfig.getoption('importmode') == 'importlib'
+
+
 def test_links_of_the_documentation_lead_somewhere():
   if not (ROOT / '.git').exists():
     pytest.skip('not a git checkout, so what is committed is not known')

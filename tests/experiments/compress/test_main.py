@@ -19,7 +19,7 @@ from experiments.common import data
 from experiments.compress import network
 from experiments.compress.config import Config
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[3]
 SMALL = ('--train_epochs=1', '--finetune_steps=3', '--rates=0.2,0.4')
 
 

@@ -4,13 +4,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+# What `make bench` gives pip for torch; TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+# spares a machine without a GPU some gigabytes.
+TORCH ?= torch
+
+.PHONY: demo test bench lint format clean
 
 demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
 
 test: .venv/test.done
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+bench: .venv/bench.done
+	$(BIN)/python -m experiments.benchmarks.decompositions $(ARGS)
 
 lint: .venv/test.done
 	$(BIN)/ruff check .
@@ -30,6 +37,14 @@ format: .venv/test.done
 .venv/%.done: setup.py .venv/python.done
 	@echo "installing tnjax[$*] into .venv (under a minute)"
 	$(PIP) -e '.[$*]'
+	touch $@
+
+# Without isolation, as torchTT would otherwise fetch a torch of its own to build against.
+.venv/bench.done: setup.py .venv/python.done
+	@echo "installing tnjax[bench] and the libraries it is compared with into .venv (minutes)"
+	$(PIP) ninja numpy 'setuptools>=64' setuptools-scm wheel
+	$(PIP) $(TORCH)
+	$(PIP) --no-build-isolation -e '.[bench]'
 	touch $@
 
 clean:

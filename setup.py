@@ -9,6 +9,8 @@ EXPERIMENTS = [
   'safetensors>=0.4.5',
   'scikit-learn>=1.4',
 ]
+# torchTT builds against the torch that is there: `make bench` installs torch first.
+BENCH = ['tensorly>=0.9', 'torch>=2.2', 'torchTT>=0.4']
 TEST = ['hypothesis>=6.100', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9,<0.18']
 
 setup(
@@ -31,6 +33,7 @@ setup(
     'scipy>=1.14',
   ],
   extras_require={
+    'bench': EXPERIMENTS + BENCH,
     'experiments': EXPERIMENTS,
     'test': EXPERIMENTS + TEST,
   },

@@ -14,6 +14,7 @@ from tnjax.decompositions import (
   shuffled,
   tr_als,
   tr_svd,
+  tt_round,
   tt_svd,
 )
 from tnjax.formats import CP, TR, TT, Shuffled, Tucker
@@ -43,5 +44,6 @@ __all__ = [
   'shuffled',
   'tr_als',
   'tr_svd',
+  'tt_round',
   'tt_svd',
 ]

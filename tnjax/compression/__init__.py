@@ -1,6 +1,20 @@
-"""Compression of a trained model: rules as data, a dry-run plan, and the report."""
+"""Compression of a trained model: rules as data, budgets, a dry-run plan, and the report."""
 
+from tnjax.compression._allocate import Allocation, allocate
+from tnjax.compression._budget import budget
+from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._compress import compress, plan, skeleton
 from tnjax.compression._report import LayerReport, Report
 
-__all__ = ['LayerReport', 'Report', 'compress', 'plan', 'skeleton']
+__all__ = [
+  'Allocation',
+  'BudgetReport',
+  'LayerBudget',
+  'LayerReport',
+  'Report',
+  'allocate',
+  'budget',
+  'compress',
+  'plan',
+  'skeleton',
+]

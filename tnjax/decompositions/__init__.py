@@ -8,6 +8,7 @@ from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._shuffled import shuffled
 from tnjax.decompositions._tr_svd import tr_als, tr_svd
+from tnjax.decompositions._tt_round import tt_round
 from tnjax.decompositions._tt_svd import tt_svd
 from tnjax.decompositions._tucker import hooi, hosvd
 
@@ -20,5 +21,6 @@ __all__ = [
   'shuffled',
   'tr_als',
   'tr_svd',
+  'tt_round',
   'tt_svd',
 ]

@@ -1,5 +1,7 @@
 """CP by alternating least squares."""
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -13,11 +15,11 @@ from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
   iterate,
+  largest,
   relative,
-  unit_scale,
   working,
 )
-from tnjax.decompositions._record import Decomposition, residual
+from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
 from tnjax.ops import khatri_rao, left_singular, matmul, unfold
 
@@ -74,49 +76,93 @@ def _kernel(
   x: Array, key: Array, rank: int, max_iters: int, tol: float, init: str, restarts: int
 ) -> Decomposition:
   dense = working(x)
-  unit, scale = unit_scale(dense)
+  scale = largest(dense)
+  energy = jnp.sum(jnp.abs(dense / scale) ** 2)
 
-  def run(key: Array) -> Decomposition:
-    return _als(unit, key, rank, max_iters, tol, init)
+  def run(key: Array) -> tuple:
+    factors = _start(dense, key, rank, init)
+    step = partial(_sweep, dense, scale, energy)
+    state = (factors, jnp.zeros(rank, energy.dtype))
+    (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype)
+    tensor = _canonical(factors, weights * scale)
+    # bf16 columns; the weights keep the working precision, as they hold the scale.
+    return CP(tensor.weights, cast(tensor.factors, x.dtype)), history
 
   if restarts == 1:
-    d = run(key)
-  else:
-    runs = jax.vmap(run)(jax.random.split(key, restarts))
-    best = jnp.argmin(jnp.where(jnp.isnan(runs.relative_error), jnp.inf, runs.relative_error))
-    d = jax.tree.map(lambda a: a[best], runs)
-  tensor = CP(d.tensor.weights * scale, d.tensor.factors)
-  # bf16 columns; the weights keep the working precision, as they hold the scale.
-  tensor = CP(tensor.weights, cast(tensor.factors, x.dtype))
-  return Decomposition(tensor, residual(tensor, dense), d.num_iters, d.converged, d.errors)
+    tensor, (errors, count, converged) = run(key)
+    kept = (1 - errors[count - 1] ** 2) * energy * scale**2
+    return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
+  tensors, histories = jax.vmap(run)(jax.random.split(key, restarts))
+  found = jax.lax.map(lambda tensor: relative_error(tensor, dense), tensors)
+  best = jnp.argmin(jnp.where(jnp.isnan(found), jnp.inf, found))
+  tensor, (errors, count, converged) = jax.tree.map(lambda a: a[best], (tensors, histories))
+  return Decomposition(tensor, found[best], count, converged, errors)
 
 
-def _als(x: Array, key: Array, rank: int, max_iters: int, tol: float, init: str) -> Decomposition:
-  energy = jnp.sum(jnp.abs(x) ** 2)
-  factors = _start(x, key, rank, init)
+def _sweep(
+  x: Array, scale: Array, energy: Array, state: tuple[tuple[Array, ...], Array]
+) -> tuple[tuple, Array]:
+  """One update of every factor, in order, and the relative error after the last one.
 
-  def step(state: tuple[tuple[Array, ...], Array]) -> tuple[tuple, Array]:
-    factors, weights = state
-    for n in range(x.ndim):
-      others = [f for m, f in enumerate(factors) if m != n]
-      gram = jnp.ones((rank, rank), x.dtype)
-      for f in others:
-        gram = gram * matmul(f.T, f.conj())
-      krao = khatri_rao(others) if others else jnp.ones((1, rank), x.dtype)
-      mttkrp = matmul(unfold(x, n), krao.conj())
-      updated = damped_solve(gram, mttkrp, factors[n] * weights.astype(x.dtype)[None])
-      # ||X - model||^2 = ||X||^2 - 2 Re <mttkrp, A> + <A gram, A>
-      lost = energy - jnp.real(
-        2 * jnp.vdot(mttkrp, updated) - jnp.vdot(updated, matmul(updated, gram))
-      )
-      column, weights = _unit_columns(updated)
-      factors = (*factors[:n], column, *factors[n + 1 :])
-    return (factors, weights), relative(lost, energy)
+  x meets the factors along a binary tree over the modes (Phan, Tichavsky and Cichocki 2013): two
+  products with all of x, each by the Khatri-Rao product of one half of the modes, serve all
+  updates. Further down, a partial result meets the columns one by one, which moves little data.
+  """
+  rank = state[1].shape[0]
 
-  weights = jnp.zeros(rank, energy.dtype)
-  state, errors, count, converged = iterate(step, (factors, weights), max_iters, tol, energy.dtype)
-  tensor = _canonical(*state)
-  return Decomposition(tensor, residual(tensor, x), count, converged, errors)
+  def visit(part: Array, modes: tuple[int, ...], state: tuple) -> tuple[tuple, Array]:
+    """Updates `modes`. `part` is x times all other factors: one axis for each of them, and R."""
+    if len(modes) == 1:
+      return _update(part, modes[0], *state, energy)
+    cut = _balanced([x.shape[m] for m in modes])
+    first = part
+    for m in reversed(modes[cut:]):
+      first = _times_columns(first, state[0][m], len(first.shape) - 2)
+    state, _ = visit(first, modes[:cut], state)
+    second = part
+    for m in modes[:cut]:
+      second = _times_columns(second, state[0][m], 0)
+    return visit(second, modes[cut:], state)
+
+  modes = tuple(range(x.ndim))
+  if x.ndim == 1:
+    return visit((x / scale)[:, None] * jnp.ones((1, rank), x.dtype), modes, state)
+  cut = _balanced(x.shape)
+  matrix = x.reshape(math.prod(x.shape[:cut]), -1)
+  # The scale goes into the small operand.
+  first = matmul(matrix, khatri_rao(state[0][cut:]).conj() / scale)
+  state, _ = visit(first.reshape(*x.shape[:cut], rank), modes[:cut], state)
+  second = matmul(matrix.T, khatri_rao(state[0][:cut]).conj() / scale)
+  state, lost = visit(second.reshape(*x.shape[cut:], rank), modes[cut:], state)
+  return state, relative(lost, energy)
+
+
+def _update(
+  mttkrp: Array, mode: int, factors: tuple[Array, ...], weights: Array, energy: Array
+) -> tuple[tuple, Array]:
+  """Least squares for one factor: factors, weights, and ||X - model||^2."""
+  gram = jnp.ones((len(weights), len(weights)), mttkrp.dtype)
+  for f in (*factors[:mode], *factors[mode + 1 :]):
+    gram = gram * matmul(f.T, f.conj())
+  previous = factors[mode] * weights.astype(mttkrp.dtype)[None]
+  updated = damped_solve(gram, mttkrp, previous)
+  # ||X - model||^2 = ||X||^2 - 2 Re <mttkrp, A> + <A gram, A>
+  found = 2 * jnp.vdot(mttkrp, updated) - jnp.vdot(updated, matmul(updated, gram))
+  column, weights = _unit_columns(updated)
+  return ((*factors[:mode], column, *factors[mode + 1 :]), weights), energy - jnp.real(found)
+
+
+def _balanced(sizes: Sequence[int]) -> int:
+  """Where to halve the modes so that the two partial results are smallest together."""
+  cuts = range(1, len(sizes))
+  return min(cuts, key=lambda k: math.prod(sizes[:k]) + math.prod(sizes[k:]))
+
+
+def _times_columns(part: Array, factor: Array, axis: int) -> Array:
+  """Sums `axis` of (..., I_n, ..., R) against a factor (I_n, R), column r with the r-th slice."""
+  shape = [1] * part.ndim
+  shape[axis], shape[-1] = factor.shape
+  return jnp.sum(part * factor.conj().reshape(shape), axis=axis)
 
 
 def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
@@ -126,7 +172,7 @@ def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
     columns = jax.random.normal(k, (x.shape[n], rank), x.dtype)
     if init == 'hosvd':
       matrix = unfold(x, n)
-      u, _ = left_singular(matrix, min(rank, *matrix.shape))
+      u, _ = left_singular(matrix, min(rank, *matrix.shape), method='gram')
       columns = jnp.concatenate([u, columns[:, u.shape[1] :]], axis=1)
     factors.append(_unit_columns(columns)[0])
   return tuple(factors)

@@ -24,9 +24,14 @@ def check_input(x: Array, name: str = 'x') -> Array:
     raise ValueError(
       f'{name} has shape {x.shape}, with an empty mode; all sizes must be at least 1'
     )
-  if not isinstance(x, jax.core.Tracer) and not bool(jnp.isfinite(x).all()):
+  if not isinstance(x, jax.core.Tracer) and not bool(_all_finite(x)):
     raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
   return x
+
+
+@jax.jit
+def _all_finite(x: Array) -> Array:
+  return jnp.isfinite(x).all()
 
 
 def working(x: Array) -> Array:
@@ -34,11 +39,10 @@ def working(x: Array) -> Array:
   return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
-def unit_scale(x: Array) -> tuple[Array, Array]:
-  """x / scale with the largest entry 1 in size, so that squares stay in range, and the scale."""
+def largest(x: Array) -> Array:
+  """Size of the largest entry, 1 for a zero tensor: in units of it, squares stay in range."""
   scale = jnp.max(jnp.abs(x))
-  scale = jnp.where(scale == 0, 1, scale)
-  return x / scale, scale
+  return jnp.where(scale == 0, 1, scale)
 
 
 def cast(tensor: Record, dtype: np.dtype) -> Record:

@@ -1,12 +1,16 @@
-"""The one record every decomposition returns."""
+"""The one record every decomposition returns, and its error."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tnjax.formats import Record
+from tnjax.formats import Record, take
+from tnjax.ops import resolved
+
+_BLOCK = 2**20  # entries of the model that are rebuilt at a time
 
 
 @jax.tree_util.register_dataclass
@@ -16,8 +20,8 @@ class Decomposition:
 
   Attributes:
     tensor: the format record; `tensor.full()` approximates the input.
-    relative_error: ||x - tensor.full()|| / ||x||, from the residual; 0 for a zero tensor,
-      NaN for input that is not finite.
+    relative_error: ||x - tensor.full()|| / ||x||, true to 1 %; 0 for a zero tensor, NaN for input
+      that is not finite. No gradient flows through it.
     num_iters: sweeps done, 0 for a direct method.
     converged: whether the stopping rule was met; with tol=0., or a direct method, which have
       none, whether the result is finite.
@@ -32,18 +36,62 @@ class Decomposition:
   errors: Array
 
 
-def direct(tensor: Record, x: Array) -> Decomposition:
-  """Record of a direct method, given the tensor at x's scale."""
-  error = residual(tensor, x)
+def direct(tensor: Record, x: Array, kept: Array | None = None) -> Decomposition:
+  """Record of a direct method; `kept` as in `relative_error`."""
+  error = relative_error(tensor, x, kept)
   return Decomposition(
     tensor, error, jnp.zeros((), 'int32'), jnp.isfinite(error), jnp.zeros(0, error.dtype)
   )
 
 
+def relative_error(tensor: Record, x: Array, kept: Array | None = None) -> Array:
+  """||x - tensor.full()|| / ||x||, never with the whole of `tensor.full()` in memory.
+
+  Args:
+    tensor: of x's shape.
+    x: array in the working dtype.
+    kept: ||x||^2 - ||x - tensor||^2, where the caller knows it (the energy of an orthogonal
+      projection); the error follows from it, if that much is lost that rounding does not matter.
+  """
+  tensor, x = jax.lax.stop_gradient((tensor, x))
+  if kept is None or tensor.dtype != x.dtype:  # rounded factors have another error
+    return residual(tensor, x)
+  total = jnp.sum(jnp.abs(x) ** 2)
+  lost = total - jax.lax.stop_gradient(kept)
+  return jax.lax.cond(
+    resolved(lost, total), lambda: jnp.sqrt(lost / total), lambda: residual(tensor, x)
+  )
+
+
 def residual(tensor: Record, x: Array) -> Array:
-  """True relative error; the norms are taken at unit scale, so neither over- nor underflow."""
+  """The relative error, from the difference; norms at unit scale neither over- nor underflow."""
   size = jnp.max(jnp.abs(x))
   size = jnp.where(size == 0, 1, size)
-  norm = jnp.linalg.norm((x / size).ravel())
-  gap = jnp.linalg.norm(((x - tensor.full()) / size).ravel())
+  shape = x.shape
+  if x.size <= _BLOCK:
+    norm = jnp.linalg.norm((x / size).ravel())
+    gap = jnp.linalg.norm(((x - tensor.full()) / size).ravel())
+  else:
+    # Modes before `split` are fixed one index at a time, mode `split` is cut into ranges.
+    split = next(k for k in range(x.ndim) if math.prod(shape[k + 1 :]) <= _BLOCK)
+    rest = math.prod(shape[split + 1 :])
+    width = max(1, min(shape[split], _BLOCK // rest))
+    ranges = -(-shape[split] // width)
+    rows = x.reshape(-1, shape[split], rest)
+
+    def block(i: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+      lead, offset = i // ranges, (i % ranges) * width
+      start = jnp.minimum(offset, shape[split] - width)
+      part = tensor
+      for index in jnp.unravel_index(lead, shape[:split]) if split else ():
+        part = take(part, index, 0)
+      index = start + jnp.arange(width)
+      part = take(part, index, 0).full().reshape(width, rest)
+      data = jax.lax.dynamic_slice(rows, (lead, start, 0), (1, width, rest))[0]
+      fresh = (index >= offset)[:, None]  # the last range overlaps the one before
+      data, gap = (jnp.where(fresh, a / size, 0) for a in (data, data - part))
+      return sums[0] + jnp.sum(jnp.abs(data) ** 2), sums[1] + jnp.sum(jnp.abs(gap) ** 2)
+
+    zero = jnp.zeros((), x.real.dtype)
+    norm, gap = map(jnp.sqrt, jax.lax.fori_loop(0, rows.shape[0] * ranges, block, (zero, zero)))
   return jnp.where(norm == 0, 0, gap / jnp.where(norm == 0, 1, norm))

@@ -15,16 +15,19 @@ from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
   iterate,
-  unit_scale,
+  largest,
   working,
 )
-from tnjax.decompositions._record import Decomposition, direct, residual
+from tnjax.decompositions._record import Decomposition, direct, relative_error
+from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr_ranks_for
 from tnjax.decompositions._tt_svd import chain
 from tnjax.formats import TR
 from tnjax.ops import HIGHEST, left_singular, matmul
 
 
-def tr_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
+def tr_svd(
+  x: Array, ranks: int | Sequence[int] | None = None, tol: float | None = None
+) -> Decomposition:
   """Tensor-ring decomposition by successive truncated SVDs (Zhao et al. 2016, algorithm 1).
 
   The first unfolding is cut at rank r_0 r_1 and its vectors are dealt to the first core's two
@@ -34,6 +37,9 @@ def tr_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
   Args:
     x: array of order >= 1, real or complex; put a large mode first.
     ranks: the d ring ranks (r_0, ..., r_{d-1}), or an int for all; capped.
+    tol: relative error to reach, in place of ranks; with ranks too, those are upper limits and
+      may prevent it. Of all splits of the first cut into r_0 r_1, the ring of fewest entries is
+      taken. Chosen on the host, so not under jit.
 
   Returns:
     A `Decomposition` with a `TR`.
@@ -47,7 +53,13 @@ def tr_svd(x: Array, ranks: int | Sequence[int]) -> Decomposition:
   ((1, 1, 1), True)
   """
   x = check_input(x)
-  return _svd_kernel(x, ranks_lib.tr_ranks(x.shape, ranks))
+  check_choice(x, ranks, tol)
+  if ranks is not None:
+    ranks = ranks_lib.tr_ranks(x.shape, ranks)
+  if tol is None:
+    return _svd_kernel(x, ranks)
+  data = host(x)
+  return by_tolerance(tol, lambda tol: tr_ranks_for(data, tol, ranks), partial(_svd_kernel, x))
 
 
 def tr_als(
@@ -78,16 +90,18 @@ def tr_als(
 @partial(jax.jit, static_argnums=1)
 def _svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   dense = working(x)
-  unit, scale = unit_scale(dense)
-  cores = _svd_cores(unit, ranks)
-  tensor = TR((*cores[:-1], cores[-1] * scale))
-  return direct(cast(tensor, x.dtype), dense)
+  cores = _svd_cores(dense, ranks)
+  kept = None
+  if len(cores) > 1 and ranks[0] * ranks[1] <= min(x.shape[0], x.size // x.shape[0]):
+    kept = jnp.sum(jnp.abs(cores[1]) ** 2)  # all cuts were orthogonal projections of x
+  return direct(cast(TR(cores), x.dtype), dense, kept)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
 def _als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) -> Decomposition:
   dense = working(x)
-  unit, scale = unit_scale(dense)
+  scale = largest(dense)
+  unit = dense / scale
   norm = jnp.linalg.norm(unit.ravel())
 
   def step(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
@@ -99,7 +113,7 @@ def _als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) ->
   start = _svd_cores(unit, ranks)
   cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype)
   tensor = cast(TR((*cores[:-1], cores[-1] * scale)), x.dtype)
-  return Decomposition(tensor, residual(tensor, dense), count, converged, errors)
+  return Decomposition(tensor, relative_error(tensor, dense), count, converged, errors)
 
 
 def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
@@ -114,8 +128,8 @@ def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
   core = matmul(u, basis).reshape(-1, first, second).transpose(1, 0, 2)
   # basis^T U^H X has axes (r_0, r_1, I_2, ..., I_N); r_0 goes last.
   rest = matmul(basis.T, matmul(u.conj().T, matrix)).reshape(first, second, -1)
-  rest = rest.transpose(1, 2, 0).reshape(second, -1)
-  return (core, *chain(rest, x.shape[1:], ranks[2:], first))
+  rest = rest.transpose(1, 2, 0)
+  return (core, *chain(rest, second, x.shape[1:], ranks[2:], first))
 
 
 def _dct(n: int, rows: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Tucker decompositions: sequentially truncated HOSVD, and HOOI."""
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
@@ -13,29 +14,36 @@ from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
   iterate,
+  largest,
   relative,
-  unit_scale,
   working,
 )
-from tnjax.decompositions._record import Decomposition, direct, residual
+from tnjax.decompositions._record import Decomposition, direct, relative_error
+from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tucker_ranks_for
 from tnjax.formats import Tucker
-from tnjax.ops import left_singular, mode_product, unfold
+from tnjax.ops import left_singular, matmul, mode_product, orthonormal, right_singular, unfold
 
 
 def hosvd(
-  x: Array, ranks: int | Sequence[int], modes: Sequence[int] | None = None
+  x: Array,
+  ranks: int | Sequence[int] | None = None,
+  modes: Sequence[int] | None = None,
+  tol: float | None = None,
 ) -> Decomposition:
   """Sequentially truncated higher-order SVD (Vannieuwenhoven et al. 2012).
 
   Modes are cut one after the other, each on the already smaller tensor, those that shrink it
   most first. The squared error is the sum of the discarded squared singular values, at most N
-  times that of the best Tucker approximation. Factors have orthonormal columns.
+  times that of the best Tucker approximation. Factors have orthonormal columns; a mode at full
+  rank has the identity.
 
   Args:
     x: array of order >= 1, real or complex.
     ranks: one multilinear rank per mode (per entry of `modes`), or an int for all; capped.
     modes: modes to decompose, the others are left alone (partial Tucker; Tucker-2 of an HWIO
       kernel is modes=(2, 3)). Default all.
+    tol: relative error to reach, in place of ranks; with ranks too, those are upper limits and
+      may prevent it. Chosen on the host, so not under jit.
 
   Returns:
     A `Decomposition` with a `Tucker`, whose factor is None for modes left alone.
@@ -46,9 +54,22 @@ def hosvd(
   >>> d = hosvd(jnp.ones((3, 4, 5)), ranks=1)
   >>> d.tensor.ranks, bool(d.relative_error < 1e-6)
   ((1, 1, 1), True)
+  >>> hosvd(jnp.ones((3, 4, 5)), tol=1e-3).tensor.ranks
+  (1, 1, 1)
   """
   x = check_input(x)
-  return _hosvd_kernel(x, *_normalised(x.shape, ranks, modes))
+  check_choice(x, ranks, tol)
+  modes = _checked_modes(x.shape, modes)
+  if ranks is not None:
+    ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
+  if tol is None:
+    return _hosvd_kernel(x, _all_ranks(x.shape, ranks, modes), modes)
+  data = host(x)
+  return by_tolerance(
+    tol,
+    lambda tol: tucker_ranks_for(data, tol, modes, ranks),
+    lambda found: _hosvd_kernel(x, _all_ranks(x.shape, found, modes), modes),
+  )
 
 
 def hooi(
@@ -60,10 +81,14 @@ def hooi(
 ) -> Decomposition:
   """Higher-order orthogonal iteration (De Lathauwer et al. 2000) from an `hosvd` start.
 
-  Every step is the best factor for its mode given the others, so the error never rises.
+  Every factor takes one step of orthogonal iteration on its own unfolding, all others projected
+  out, from where it stands, in place of a whole eigendecomposition. A step never lets the error
+  rise, and the fixed points are the same. The products with the other factors are shared between
+  modes by a binary tree, two large ones a sweep.
 
   Args:
-    x, ranks, modes: as in `hosvd`.
+    x, modes: as in `hosvd`.
+    ranks: as in `hosvd`.
     max_iters: sweeps over all modes.
     tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
 
@@ -77,24 +102,26 @@ def hooi(
   """
   x = check_input(x)
   check_iteration(max_iters, tol)
-  return _hooi_kernel(x, *_normalised(x.shape, ranks, modes), max_iters, float(tol))
+  modes = _checked_modes(x.shape, modes)
+  ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
+  return _hooi_kernel(x, _all_ranks(x.shape, ranks, modes), modes, max_iters, float(tol))
 
 
-def _normalised(
-  shape: tuple[int, ...], ranks: int | Sequence[int], modes: Sequence[int] | None
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-  """Full tuple of capped ranks, and the modes to decompose."""
+def _checked_modes(shape: tuple[int, ...], modes: Sequence[int] | None) -> tuple[int, ...]:
   order = len(shape)
   if modes is None:
     modes = range(order)
   chosen = tuple(m + order if m < 0 else m for m in modes)
   if len(set(chosen)) != len(chosen) or any(not 0 <= m < order for m in chosen):
     raise ValueError(f'modes={tuple(modes)} must be distinct modes of x, of shape {shape}')
-  capped = ranks_lib.tucker_ranks(shape, ranks, chosen)
-  full = list(shape)
-  for m, r in zip(chosen, capped):
-    full[m] = r
-  return tuple(full), chosen
+  return chosen
+
+
+def _all_ranks(
+  shape: tuple[int, ...], ranks: Sequence[int], modes: Sequence[int]
+) -> tuple[int, ...]:
+  given = dict(zip(modes, ranks))
+  return tuple(given.get(m, n) for m, n in enumerate(shape))
 
 
 def _truncate(
@@ -104,18 +131,23 @@ def _truncate(
   factors: list[Array | None] = [None] * x.ndim
   core = x
   for mode in sorted(modes, key=lambda m: ranks[m] / x.shape[m]):
-    u, _ = left_singular(unfold(core, mode), ranks[mode])
-    factors[mode] = u
-    core = mode_product(core, u.conj().T, mode)
+    if ranks[mode] == x.shape[mode]:
+      factors[mode] = jnp.eye(ranks[mode], dtype=x.dtype)
+      continue
+    if mode == x.ndim - 1:  # as it lies in memory
+      v, _ = right_singular(core.reshape(-1, core.shape[mode]), ranks[mode])
+      factors[mode] = v.conj()
+    else:
+      factors[mode], _ = left_singular(unfold(core, mode), ranks[mode])
+    core = mode_product(core, factors[mode].conj().T, mode)
   return core, tuple(factors)
 
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
   dense = working(x)
-  unit, scale = unit_scale(dense)
-  core, factors = _truncate(unit, ranks, modes)
-  return direct(cast(Tucker(core * scale, factors), x.dtype), dense)
+  core, factors = _truncate(dense, ranks, modes)
+  return direct(cast(Tucker(core, factors), x.dtype), dense, kept=jnp.sum(jnp.abs(core) ** 2))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
@@ -123,24 +155,47 @@ def _hooi_kernel(
   x: Array, ranks: tuple[int, ...], modes: tuple[int, ...], max_iters: int, tol: float
 ) -> Decomposition:
   dense = working(x)
-  unit, scale = unit_scale(dense)
-  energy = jnp.sum(jnp.abs(unit) ** 2)
+  core, factors = _truncate(dense, ranks, modes)
+  active = tuple(m for m in modes if ranks[m] < x.shape[m])
+  if len(active) < 2:  # the start is the best there is
+    d = direct(cast(Tucker(core, factors), x.dtype), dense, kept=jnp.sum(jnp.abs(core) ** 2))
+    errors = jnp.full(max_iters, jnp.nan, d.relative_error.dtype).at[0].set(d.relative_error)
+    return dataclasses.replace(d, errors=errors, num_iters=jnp.ones((), 'int32'))
+  scale = largest(dense)
+  energy = jnp.sum(jnp.abs(dense / scale) ** 2)
+
+  def shrunk(y: Array, away: Sequence[int], factors: Sequence[Array]) -> Array:
+    for m in sorted(away, key=lambda m: ranks[m] / x.shape[m]):
+      matrix = factors[m].conj().T
+      y = mode_product(y, matrix / scale if y is dense else matrix, m)
+    return y
+
+  def visit(y: Array, group: tuple[int, ...], factors: tuple) -> tuple[Array, tuple]:
+    """Updates the factors of `group`; y is x, with all other factors projected out."""
+    if len(group) > 1:
+      first, second = group[: len(group) // 2], group[len(group) // 2 :]
+      _, factors = visit(shrunk(y, second, factors), first, factors)
+      return visit(shrunk(y, first, factors), second, factors)
+    (mode,) = group
+    factor = _turned(unfold(y, mode), factors[mode])
+    core = mode_product(y, factor.conj().T, mode)
+    return core, (*factors[:mode], factor, *factors[mode + 1 :])
 
   def step(state: tuple) -> tuple:
-    _, factors = state
-    for mode in modes:
-      others = [m for m in modes if m != mode]
-      partial_core = unit
-      for m in sorted(others, key=lambda m: ranks[m] / unit.shape[m]):
-        partial_core = mode_product(partial_core, factors[m].conj().T, m)
-      u, _ = left_singular(unfold(partial_core, mode), ranks[mode])
-      factors = (*factors[:mode], u, *factors[mode + 1 :])
-      core = mode_product(partial_core, u.conj().T, mode)
+    core, factors = visit(dense, active, state[1])
     return (core, factors), relative(energy - jnp.sum(jnp.abs(core) ** 2), energy)
 
-  state = _truncate(unit, ranks, modes)
-  if not modes:
-    return direct(cast(Tucker(state[0] * scale, state[1]), x.dtype), dense)
-  state, errors, count, converged = iterate(step, state, max_iters, tol, energy.dtype)
-  tensor = cast(Tucker(state[0] * scale, state[1]), x.dtype)
-  return Decomposition(tensor, residual(tensor, dense), count, converged, errors)
+  state, errors, count, converged = iterate(step, (core, factors), max_iters, tol, energy.dtype)
+  core, factors = state
+  kept = jnp.sum(jnp.abs(core) ** 2) * scale**2
+  tensor = cast(Tucker(core * scale, factors), x.dtype)
+  return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
+
+
+def _turned(matrix: Array, factor: Array) -> Array:
+  """One step of orthogonal iteration with `matrix` times its adjoint."""
+  across = matmul(matrix.conj().T, factor)
+  # Columns of equal size: each then keeps its digits, though their squares may differ by 1 / eps.
+  size = jax.lax.stop_gradient(jnp.linalg.norm(across, axis=0))
+  across = across / jnp.where(size > 0, size, 1).astype(across.dtype)[None]
+  return orthonormal(matmul(matrix, across))

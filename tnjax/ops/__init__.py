@@ -3,10 +3,11 @@
 Nothing in here knows of tensor formats, layers or models.
 """
 
+from tnjax.ops._orthonormal import orthonormal, qr
 from tnjax.ops._permute import permutation
 from tnjax.ops._products import HIGHEST, khatri_rao, matmul, mode_product, multi_mode_product
 from tnjax.ops._split import prime_factors, split_modes
-from tnjax.ops._svd import left_singular, truncated_svd
+from tnjax.ops._svd import left_singular, resolved, right_singular, truncated_svd
 from tnjax.ops._unfold import fold, unfold
 
 __all__ = [
@@ -17,8 +18,12 @@ __all__ = [
   'matmul',
   'mode_product',
   'multi_mode_product',
+  'orthonormal',
   'permutation',
   'prime_factors',
+  'qr',
+  'resolved',
+  'right_singular',
   'split_modes',
   'truncated_svd',
   'unfold',

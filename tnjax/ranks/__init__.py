@@ -1,5 +1,6 @@
 """Ranks are chosen here, on the host: ints and spectra in, ints out, never traced."""
 
+from tnjax.ranks._evbmf import Evbmf, evbmf
 from tnjax.ranks._rate import (
   cp_rank,
   r_cp_rank,
@@ -11,17 +12,24 @@ from tnjax.ranks._rate import (
   tr_rank,
   tt_rank,
 )
+from tnjax.ranks._spectrum import energy_rank, tail_energies, tail_rank, tolerance_rank
 from tnjax.ranks._validate import cp_ranks, tr_ranks, tt_ranks, tucker_ranks
 
 __all__ = [
+  'Evbmf',
   'cp_rank',
   'cp_ranks',
+  'energy_rank',
+  'evbmf',
   'r_cp_rank',
   'r_tk_ranks',
   'r_tt_ranks',
   'shuffled_ranks',
   'svd_rank',
+  'tail_energies',
+  'tail_rank',
   'tk_rank',
+  'tolerance_rank',
   'tr_rank',
   'tr_ranks',
   'tt_rank',

@@ -7,22 +7,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
+_GRID = 512  # noise variances looked at before the refinement
+
 
 @dataclasses.dataclass(frozen=True)
 class Evbmf:
   """Result of `evbmf`.
 
   Attributes:
-    rank: number of singular values that stand out from the noise; may be 0.
-    noise_variance: estimated variance of the noise per entry.
-    free_energy: of the fitted model.
-    shrunk: (rank,) posterior singular values, smaller than the observed ones.
+    significant: number of singular values that stand out from the noise; 0 for pure noise.
+    noise_variance: estimated (or given) variance of the noise per entry.
+    free_energy: of the fitted model, in nats.
+    shrunk: (significant,) posterior singular values, smaller than the observed ones.
   """
 
-  rank: int
+  significant: int
   noise_variance: float
   free_energy: float
   shrunk: np.ndarray
+
+  @property
+  def rank(self) -> int:
+    """The rank to use: `significant`, but never 0."""
+    return max(1, self.significant)
 
 
 def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
@@ -31,17 +38,19 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
   Nakajima, Sugiyama, Babacan and Tomioka, JMLR 14 (2013), theorem 2 and corollary 1: of an
   (L, M) matrix with L <= M (a tall one is transposed), the components whose singular value
   exceeds sqrt(M s2 x) are kept, x = (1 + t)(1 + a/t), a = L/M, t = 2.5129 sqrt(a); the noise
-  variance s2 minimises a one-dimensional function of the singular values. O(L^2 M), in float64.
+  variance s2 minimises a one-dimensional function of the singular values. O(L^2 M), in float64 on
+  the host.
 
   Args:
     matrix: real, two modes, finite.
-    noise_variance: known variance of the noise; estimated by default.
+    noise_variance: known variance of the noise, positive; estimated by default.
 
   Returns:
-    An `Evbmf` record. Its rank is 0 for pure noise: a rank rule has to guard against that.
+    An `Evbmf` record, the same for the transpose. Its `rank` is at least 1, also where the matrix
+    is pure noise or zero (noise variance 0, free energy -inf).
 
   Raises:
-    ValueError: not a real matrix, or not finite.
+    ValueError: not a real matrix, not finite, or a noise variance that is not positive.
 
   >>> rng = np.random.RandomState(0)
   >>> signal = rng.randn(32, 5) @ rng.randn(5, 96)
@@ -54,48 +63,57 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
   y = y.astype('float64')
   if not np.isfinite(y).all():
     raise ValueError(f'matrix of shape {y.shape} has NaN or infinite entries; clean it first')
+  if noise_variance is not None and not 0 < noise_variance < math.inf:
+    raise ValueError(f'noise_variance={noise_variance} must be positive, or None to estimate it')
   rows, columns = sorted(y.shape)
-  singular = np.linalg.svd(y, compute_uv=False)
-  if singular[0] == 0:
-    return Evbmf(0, 0.0, -math.inf, np.zeros(0))
-  scale = np.linalg.norm(singular) / math.sqrt(y.size)  # so that the largest variance is 1
+  largest = np.abs(y).max()
+  if largest == 0:
+    energy = y.size * math.log(2 * math.pi * noise_variance) / 2 if noise_variance else -math.inf
+    return Evbmf(0, noise_variance or 0.0, energy, np.zeros(0))
+  singular = np.linalg.svd(y / largest, compute_uv=False)
+  root_mean_square = np.linalg.norm(singular) / math.sqrt(y.size)
+  scale = float(largest * root_mean_square)  # everything below is for entries of mean square 1
   floor = np.finfo('float64').eps * singular[0]  # exact zeros have no logarithm
-  g2 = (np.maximum(singular, floor) / scale) ** 2
+  g2 = (np.maximum(singular, floor) / root_mean_square) ** 2
   alpha = rows / columns
   ratio = 2.5129 * math.sqrt(alpha)
   threshold = (1 + ratio) * (1 + alpha / ratio)
   if noise_variance is None:
     variance = _search(g2, rows, columns, alpha, threshold)
   else:
-    variance = noise_variance / scale**2
+    variance = noise_variance / scale / scale
   kept = g2[g2 > columns * variance * threshold]
   spread = (rows + columns) * variance / kept
   root = np.sqrt(np.maximum(0, (1 - spread) ** 2 - 4 * rows * columns * variance**2 / kept**2))
   shrunk = np.sqrt(kept) / 2 * (1 - spread + root)
   t = shrunk * np.sqrt(kept) / (columns * variance)
   gain = columns * np.log(t + 1) + rows * np.log(t / alpha + 1) - columns * t
-  true_variance = variance * scale**2
-  noise = rows * columns * math.log(2 * math.pi * true_variance) if true_variance > 0 else -math.inf
-  energy = (noise + g2.sum() / variance + gain.sum()) / 2 if variance > 0 else -math.inf
-  return Evbmf(len(kept), true_variance, energy, shrunk * scale)
+  noise = rows * columns * (math.log(2 * math.pi * variance) + 2 * math.log(scale))
+  energy = (noise + g2.sum() / variance + gain.sum()) / 2
+  return Evbmf(len(kept), float(variance) * scale * scale, float(energy), shrunk * scale)
 
 
 def _search(g2: np.ndarray, rows: int, columns: int, alpha: float, threshold: float) -> float:
-  """The noise variance of least free energy, between the bounds of the paper."""
+  """The noise variance of least free energy, between the bounds of the paper.
+
+  The objective has several local minima where the noise is weak, and the bounds may be decades
+  apart: a look at a geometric grid comes before the refinement.
+  """
   last = min(math.ceil(rows / (1 + alpha)) - 1, rows) - 1
   tail = g2[last + 1 :]
   lower = max(tail[0] / (columns * threshold), tail.mean() / columns)
   upper = g2.sum() / (rows * columns)
   if not lower < upper:
-    return upper
-  found = minimize_scalar(
-    _objective,
-    args=(g2, columns, alpha, threshold),
-    bounds=(lower, upper),
-    method='bounded',
-    options={'xatol': 1e-12},
-  )
-  return float(found.x)
+    return float(upper)
+
+  def objective(log_variance: float) -> float:
+    return _objective(math.exp(log_variance), g2, columns, alpha, threshold)
+
+  grid = np.linspace(math.log(lower), math.log(upper), _GRID)
+  best = int(np.argmin([objective(v) for v in grid]))
+  bracket = (grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)])
+  found = minimize_scalar(objective, bounds=bracket, method='bounded', options={'xatol': 1e-10})
+  return math.exp(found.x)
 
 
 def _objective(

@@ -1,0 +1,1 @@
+"""Benchmarks: speed and memory beside other libraries and beside what the machine can do."""

@@ -1,0 +1,172 @@
+"""Ranks of all layers at once, from one budget for the whole network."""
+
+import dataclasses
+import math
+import operator
+import re
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from tnjax import formats, ops
+from tnjax.compression._allocate import allocate
+from tnjax.compression._budget_report import BudgetReport, LayerBudget
+from tnjax.compression._compress import _LAYERS, Rules, _layers, _macs, _prepare
+from tnjax.compression._options import Options, options
+from tnjax.compression._report import Report
+from tnjax.compression._trace import input_shapes
+from tnjax.schemes import Parametrization, Scheme
+
+_LARGEST = 2**31  # a rank above every cap
+
+
+def budget(
+  model: nnx.Module,
+  rules: Scheme | Rules,
+  *,
+  params: int | None = None,
+  params_ratio: float | None = None,
+  macs: int | None = None,
+  macs_ratio: float | None = None,
+  input_shape: Sequence[int] | None = None,
+  key: Array | None = None,
+) -> tuple[tuple[tuple[str, Scheme | None], ...], BudgetReport]:
+  """Chooses the ranks of every layer: least summed squared error within a budget of the network.
+
+  Every layer offers its ranks, each with its cost and the sum of the squared singular values it
+  discards, and the option to stay dense, without error; `allocate` chooses one per layer. That
+  error is exact for a matrix (`svd`), and a bound of what `compress` will report for Tucker and
+  TT. Where a layer has more than 2^18 tuples of ranks, long bonds take ranks in a geometric grid.
+
+  Args:
+    model: any NNX model, left unchanged.
+    rules: as for `compress`, or one scheme for every layer it fits. Of a scheme only the method
+      and its splits count, not its rate or ranks; it must store 'tt' or 'tk' (svd, tk, tt, r_tk,
+      r_tt, shuffled), since no spectrum gives the error of a CP or a ring.
+    params, params_ratio, macs, macs_ratio: exactly one; the most that the compressed model may
+      have, of what `Report` calls by the same names: of the whole model, absolute or as a
+      fraction of the dense model's.
+    input_shape: shape of one input without batch, needed for multiply-adds.
+    key: PRNG key for shuffled schemes, the same that goes to `compress`.
+
+  Returns:
+    Rules with the ranks spelt out, one per layer, for `compress`, and a `BudgetReport`, which
+    prints as a table.
+
+  Raises:
+    ValueError: as `compress`; not exactly one budget, or one that cannot be met (the least that
+      can is named); a scheme without tail energies; `macs` without `input_shape`.
+
+  >>> import tnjax as tn
+  >>> model = nnx.Sequential(*(nnx.Linear(n, 8, rngs=nnx.Rngs(n)) for n in (16, 8)))
+  >>> rules, report = budget(model, tn.schemes.svd(rate=1.0), params=120)
+  >>> small, done = tn.compress(model, rules)
+  >>> report.cost == done.params <= 120, abs(report.relative_error - done.relative_error) < 1e-3
+  (True, True)
+  """
+  if isinstance(rules, Scheme):
+    rules = (('.*', rules),)
+  rules = tuple((p, s and dataclasses.replace(s, rate=None, ranks=_LARGEST)) for p, s in rules)
+  served, report = _prepare(model, rules, input_shape)
+  unit, limit, total = _limit(
+    report, params=params, params_ratio=params_ratio, macs=macs, macs_ratio=macs_ratio
+  )
+  if not served:
+    raise ValueError(f'the rules {rules} leave every layer dense, so there is nothing to choose')
+  calls = input_shapes(model, input_shape, tuple(_LAYERS)) if unit == 'macs' else {}
+  layers, dense = dict(_layers(model)), {row.path: row for row in report.layers}
+  offers, norms = {}, {}
+  for path, (scheme, full) in served.items():
+    x = _folded(path, layers[path], scheme, full, key)
+    found = options(full, x, _counter(layers[path], calls.get(path)))
+    offers[path] = _with_dense(found, getattr(dense[path], f'dense_{unit}'))
+    norms[path] = float(np.sum(np.abs(x) ** 2))
+  fixed = total - sum(int(offer.costs[0]) for offer in offers.values())
+  least = fixed + sum(int(offer.costs.min()) for offer in offers.values())
+  if limit < least:
+    raise ValueError(
+      f'a budget of {limit:,} {unit} cannot be met: rank 1 everywhere still has {least:,}, of '
+      f'which {fixed:,} lie outside the layers that the rules serve'
+    )
+  costs, errors = zip(*((offer.costs, offer.errors) for offer in offers.values()))
+  found = allocate(costs, errors, limit - fixed)
+  chosen, rows = [], []
+  for (path, offer), k in zip(offers.items(), found.choices):
+    ranks, cost, error = tuple(offer.ranks[k].tolist()), int(offer.costs[k]), float(offer.errors[k])
+    scheme = dataclasses.replace(served[path][0], ranks=ranks) if k else None
+    name, ranks = (scheme.name, ranks) if k else (None, ())
+    chosen.append((re.escape(path), scheme))
+    rows.append(LayerBudget(path, name, ranks, cost, int(offer.costs[0]), error, norms[path]))
+  totals = (unit, limit, fixed + found.cost, total, found.error, found.lower_bound)
+  return tuple(chosen), BudgetReport(tuple(rows), *totals)
+
+
+def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
+  """'params' or 'macs', the most allowed, and what the dense model has."""
+  named = {name: value for name, value in given.items() if value is not None}
+  if len(named) != 1:
+    raise ValueError(f'give exactly one of {", ".join(given)}; given are {named or "none"}')
+  ((name, value),) = named.items()
+  unit = name.removesuffix('_ratio')
+  total = report.dense_params if unit == 'params' else report.dense_macs
+  if total is None:
+    missing = [row.path for row in report.layers if row.dense_macs is None]
+    raise ValueError(
+      f'{name}={value}: the multiply-adds of {missing} are not known; give input_shape, the shape '
+      'of one input without batch, to a model that calls all its layers'
+    )
+  if unit == name:
+    if not hasattr(value, '__index__'):
+      raise ValueError(f'{name}={value} must be an int; give a fraction as {name}_ratio')
+    return unit, operator.index(value), total
+  if not 0 < value < math.inf:
+    raise ValueError(f'{name}={value} must be a positive fraction of the dense model')
+  return unit, math.floor(value * total * (1 + 1e-12)), total
+
+
+def _folded(
+  path: str, layer: nnx.Module, scheme: Scheme, full: Parametrization, key: Array | None
+) -> np.ndarray:
+  """The kernel as the tensor that `compress` will decompose, in double precision."""
+  if full.format not in ('tk', 'tt'):
+    raise ValueError(
+      f'{path}: {scheme.name} stores {full.format!r}, whose error no spectrum tells; choose among '
+      'svd, tk, tt, r_tk, r_tt and shuffled of such a format, or give a rate to compress'
+    )
+  kernel = layer.kernel[...]
+  if not bool(jnp.isfinite(kernel).all()):
+    raise ValueError(f'{path}: its kernel has NaN or infinite entries')
+  if full.needs_key:
+    if key is None:
+      raise ValueError(
+        f'key=None: {scheme.name} for {path} draws random numbers; pass the key of compress'
+      )
+    layer_key = jax.random.fold_in(key, zlib.crc32(path.encode()))  # as compress does
+    index_key, _ = jax.random.split(layer_key)  # as Parametrization.decompose does
+    index = ops.permutation(index_key, kernel.size)
+    kernel = formats.shuffle(kernel, index, full.fold.mode_shape)
+  x = full.fold.fold(np.asarray(kernel))
+  return x.astype('complex128' if np.iscomplexobj(x) else 'float64')
+
+
+def _counter(
+  layer: nnx.Module, calls: Sequence[tuple[int, ...]] | None
+) -> Callable[[Parametrization], int]:
+  """Multiply-adds of all calls, or parameters where no calls are given."""
+  if calls is None:
+    return lambda p: p.num_params
+  return lambda p: sum(_macs(layer, p.fold.shape, p, call) for call in calls)
+
+
+def _with_dense(offer: Options, dense_cost: int) -> Options:
+  """The option to stay dense first, then those that cost less."""
+  less = offer.costs < dense_cost
+  ranks, costs, errors = offer.ranks[less], offer.costs[less], offer.errors[less]
+  return Options(
+    np.insert(ranks, 0, 0, axis=0), np.insert(costs, 0, dense_cost), np.insert(errors, 0, 0.0)
+  )

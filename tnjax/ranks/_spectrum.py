@@ -1,0 +1,101 @@
+"""Ranks from a spectrum: how many singular values to keep for an error that is allowed."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def tail_energies(singular_values: ArrayLike) -> np.ndarray:
+  """Squared error of the best approximation of every rank 0, ..., n (Eckart and Young 1936).
+
+  Entry r is the sum of the squared singular values after the first r, added from the small end in
+  float64, so that small tails are as accurate as their terms.
+
+  Args:
+    singular_values: (n,) real, not negative, descending, n >= 1.
+
+  Returns:
+    (n + 1,), descending; the first entry is the squared norm, the last 0.
+
+  Raises:
+    ValueError: an array that does not fit the above.
+
+  >>> tail_energies([3.0, 2.0, 1.0]).tolist()
+  [14.0, 5.0, 1.0, 0.0]
+  """
+  s = np.asarray(singular_values)
+  if s.ndim != 1 or not s.size or s.dtype.kind not in 'iuf':
+    raise ValueError(
+      f'singular_values have shape {s.shape} and dtype {s.dtype}; give a real vector (n,), n >= 1'
+    )
+  s = s.astype('float64')
+  if not np.isfinite(s).all() or s[-1] < 0 or (s[1:] > s[:-1]).any():
+    raise ValueError(
+      f'singular_values={s} must be finite, not negative and descending; sort them as np.linalg.svd'
+    )
+  return np.append(np.cumsum(s[::-1] ** 2)[::-1], 0.0)
+
+
+def tail_rank(singular_values: ArrayLike, budget: float) -> int:
+  """Smallest rank, at least 1, whose squared error is at most `budget`, an absolute amount.
+
+  Args:
+    singular_values: as in `tail_energies`.
+    budget: allowed sum of the discarded squared singular values; met up to rounding (1e-12 of it).
+
+  Raises:
+    ValueError: as `tail_energies`, or a budget that is negative or NaN.
+
+  >>> [tail_rank([3.0, 2.0, 1.0], budget) for budget in (0.0, 1.0, 4.9, 5.0, 100.0)]
+  [3, 2, 2, 1, 1]
+  """
+  if not budget >= 0:
+    raise ValueError(f'budget={budget} must be a squared error of at least 0')
+  tails = tail_energies(singular_values)
+  return max(1, int((tails > budget * (1 + 1e-12)).sum()))
+
+
+def energy_rank(singular_values: ArrayLike, energy: float) -> int:
+  """Smallest rank, at least 1, that keeps the fraction `energy` of the squared norm.
+
+  Args:
+    singular_values: as in `tail_energies`; their scale does not matter.
+    energy: in (0, 1]; 1 drops exact zeros only.
+
+  Raises:
+    ValueError: as `tail_energies`, or an energy outside (0, 1].
+
+  >>> [energy_rank([3.0, 2.0, 1.0], energy) for energy in (0.5, 0.9, 0.95, 1.0)]
+  [1, 2, 3, 3]
+  """
+  if not 0 < energy <= 1:
+    raise ValueError(f'energy={energy} must be a fraction in (0, 1]')
+  s = _unit(singular_values)
+  return tail_rank(s, (1 - energy) * tail_energies(s)[0])
+
+
+def tolerance_rank(singular_values: ArrayLike, tol: float) -> int:
+  """Smallest rank, at least 1, whose relative error ||A - A_r|| / ||A|| is at most `tol`.
+
+  Args:
+    singular_values: as in `tail_energies`; their scale does not matter.
+    tol: at least 0; 0 drops exact zeros only.
+
+  Raises:
+    ValueError: as `tail_energies`, or a tolerance that is negative or NaN.
+
+  >>> [tolerance_rank([3.0, 2.0, 1.0], tol) for tol in (0.0, 0.1, 0.3, 0.6, 1.0)]
+  [3, 3, 2, 1, 1]
+  """
+  if not tol >= 0:
+    raise ValueError(f'tol={tol} must be a relative error of at least 0')
+  s = _unit(singular_values)
+  return tail_rank(s, tol**2 * tail_energies(s)[0])
+
+
+def _unit(singular_values: ArrayLike) -> np.ndarray:
+  """Divided by a power of two near the largest, so that no square over- or underflows."""
+  s = np.asarray(singular_values)
+  largest = float(s.max()) if s.size and s.dtype.kind in 'iuf' else 0.0
+  return s / 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else s

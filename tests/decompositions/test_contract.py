@@ -227,7 +227,7 @@ def test_same_key_same_bits(method):
 
 
 @methods
-@given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=5), rank=st.integers(1, 5))
+@given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=7), rank=st.integers(1, 5))
 def test_any_shape_and_rank(method, shape, rank):
   x = tensor(tuple(shape))
   d = method.run(x, rank)

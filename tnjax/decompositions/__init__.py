@@ -4,6 +4,7 @@ the bit.
 """
 
 from tnjax.decompositions._cp_als import cp_als
+from tnjax.decompositions._cp_correct import cp_correct, sensitivity
 from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._shuffled import shuffled
@@ -16,8 +17,10 @@ __all__ = [
   'Decomposition',
   'check_input',
   'cp_als',
+  'cp_correct',
   'hooi',
   'hosvd',
+  'sensitivity',
   'shuffled',
   'tr_als',
   'tr_svd',

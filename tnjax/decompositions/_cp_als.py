@@ -21,7 +21,7 @@ from tnjax.decompositions._prepare import (
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import khatri_rao, left_singular, matmul, unfold
+from tnjax.ops import left_singular, matmul, unfold
 
 
 def cp_als(
@@ -91,7 +91,8 @@ def _kernel(
   if restarts == 1:
     tensor, (errors, count, converged) = run(key)
     kept = (1 - errors[count - 1] ** 2) * energy * scale**2
-    return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
+    error = relative_error(tensor, dense, kept, terms=jnp.sum(tensor.weights**2))
+    return Decomposition(tensor, error, count, converged, errors)
   tensors, histories = jax.vmap(run)(jax.random.split(key, restarts))
   found = jax.lax.map(lambda tensor: relative_error(tensor, dense), tensors)
   best = jnp.argmin(jnp.where(jnp.isnan(found), jnp.inf, found))
@@ -107,33 +108,40 @@ def _sweep(
   x meets the factors along a binary tree over the modes (Phan, Tichavsky and Cichocki 2013): two
   products with all of x, each by the Khatri-Rao product of one half of the modes, serve all
   updates. Further down, a partial result meets the columns one by one, which moves little data.
+  Partial results have the axis R first: each column's part then lies together in memory.
   """
   rank = state[1].shape[0]
 
   def visit(part: Array, modes: tuple[int, ...], state: tuple) -> tuple[tuple, Array]:
-    """Updates `modes`. `part` is x times all other factors: one axis for each of them, and R."""
+    """Updates `modes`. `part` is x times all other factors: R, then one axis for each of them."""
     if len(modes) == 1:
-      return _update(part, modes[0], *state, energy)
+      return _update(part.T, modes[0], *state, energy)
     cut = _balanced([x.shape[m] for m in modes])
     first = part
     for m in reversed(modes[cut:]):
-      first = _times_columns(first, state[0][m], len(first.shape) - 2)
+      first = _times_columns(first, state[0][m], first.ndim - 1)
     state, _ = visit(first, modes[:cut], state)
     second = part
     for m in modes[:cut]:
-      second = _times_columns(second, state[0][m], 0)
+      second = _times_columns(second, state[0][m], 1)
     return visit(second, modes[cut:], state)
+
+  def rows(factors: Sequence[Array]) -> Array:
+    """Conjugate Khatri-Rao product, transposed; the scale goes into this small operand."""
+    out = factors[0].T
+    for f in factors[1:]:
+      out = (out[:, :, None] * f.T[:, None, :]).reshape(rank, -1)
+    return out.conj() / scale
 
   modes = tuple(range(x.ndim))
   if x.ndim == 1:
-    return visit((x / scale)[:, None] * jnp.ones((1, rank), x.dtype), modes, state)
+    return visit(jnp.ones((rank, 1), x.dtype) * (x / scale)[None], modes, state)
   cut = _balanced(x.shape)
   matrix = x.reshape(math.prod(x.shape[:cut]), -1)
-  # The scale goes into the small operand.
-  first = matmul(matrix, khatri_rao(state[0][cut:]).conj() / scale)
-  state, _ = visit(first.reshape(*x.shape[:cut], rank), modes[:cut], state)
-  second = matmul(matrix.T, khatri_rao(state[0][:cut]).conj() / scale)
-  state, lost = visit(second.reshape(*x.shape[cut:], rank), modes[cut:], state)
+  first = matmul(rows(state[0][cut:]), matrix.T)
+  state, _ = visit(first.reshape(rank, *x.shape[:cut]), modes[:cut], state)
+  second = matmul(rows(state[0][:cut]), matrix)
+  state, lost = visit(second.reshape(rank, *x.shape[cut:]), modes[cut:], state)
   return state, relative(lost, energy)
 
 
@@ -159,10 +167,10 @@ def _balanced(sizes: Sequence[int]) -> int:
 
 
 def _times_columns(part: Array, factor: Array, axis: int) -> Array:
-  """Sums `axis` of (..., I_n, ..., R) against a factor (I_n, R), column r with the r-th slice."""
+  """Sums `axis` of (R, ..., I_n, ...) against a factor (I_n, R), the r-th slice with column r."""
   shape = [1] * part.ndim
-  shape[axis], shape[-1] = factor.shape
-  return jnp.sum(part * factor.conj().reshape(shape), axis=axis)
+  shape[0], shape[axis] = factor.T.shape
+  return jnp.sum(part * factor.T.conj().reshape(shape), axis=axis)
 
 
 def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:

@@ -44,7 +44,9 @@ def direct(tensor: Record, x: Array, kept: Array | None = None) -> Decomposition
   )
 
 
-def relative_error(tensor: Record, x: Array, kept: Array | None = None) -> Array:
+def relative_error(
+  tensor: Record, x: Array, kept: Array | None = None, terms: Array | float = 0.0
+) -> Array:
   """||x - tensor.full()|| / ||x||, never with the whole of `tensor.full()` in memory.
 
   Args:
@@ -52,15 +54,15 @@ def relative_error(tensor: Record, x: Array, kept: Array | None = None) -> Array
     x: array in the working dtype.
     kept: ||x||^2 - ||x - tensor||^2, where the caller knows it (the energy of an orthogonal
       projection); the error follows from it, if that much is lost that rounding does not matter.
+    terms: energy of the terms that `kept` was summed from, where they cancel.
   """
   tensor, x = jax.lax.stop_gradient((tensor, x))
   if kept is None or tensor.dtype != x.dtype:  # rounded factors have another error
     return residual(tensor, x)
   total = jnp.sum(jnp.abs(x) ** 2)
   lost = total - jax.lax.stop_gradient(kept)
-  return jax.lax.cond(
-    resolved(lost, total), lambda: jnp.sqrt(lost / total), lambda: residual(tensor, x)
-  )
+  safe = resolved(lost, jnp.maximum(total, jax.lax.stop_gradient(terms)))
+  return jax.lax.cond(safe, lambda: jnp.sqrt(lost / total), lambda: residual(tensor, x))
 
 
 def residual(tensor: Record, x: Array) -> Array:

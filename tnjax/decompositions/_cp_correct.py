@@ -1,0 +1,212 @@
+"""Error-preserving correction of CP: the least sensitive tensor of (nearly) the same error."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tnjax.decompositions._least_squares import damped_solve
+from tnjax.decompositions._prepare import (
+  cast,
+  check_input,
+  check_iteration,
+  iterate,
+  largest,
+  relative,
+  working,
+)
+from tnjax.decompositions._record import Decomposition, relative_error
+from tnjax.formats import CP
+from tnjax.ops import khatri_rao, matmul, unfold
+
+# Penalties that a round starts from, as multiples of the error: hot dissolves cancelling terms for
+# good, warm polishes what came of it, and mild stays near the given tensor where hot lost its way.
+_HOT, _WARM, _MILD = 1.0, 0.06, 0.004
+_COOLING = 12.0  # e-folds by which the penalty falls in a round that never meets the bound
+
+
+def sensitivity(tensor: CP) -> Array:
+  """Expected squared change of the tensor per unit variance of noise on every factor entry.
+
+      ss = sum_n I_n sum_r prod_{m != n} ||a_{m,r}||^2        (Phan et al. 2020, section 3.1)
+
+  for the factors a of `tensor.absorbed()`, as it depends on how scales are shared. Where the
+  columns of a term have equal norms (`cp_als` returns unit columns) this is
+  (sum_n I_n) sum_r w_r^(2 - 2/N) for terms of norm w_r: large for terms that cancel. The best
+  sharing, ||a_{n,r}||^2 in proportion to I_n, changes it by N (prod_n I_n)^(1/N) / sum_n I_n
+  whatever the terms, so ratios of sensitivities are the same under both.
+
+  >>> x = CP(jnp.array([8.]), (jnp.array([[1.], [0.]]),) * 3)  # I_n = 2, columns of norm 2
+  >>> float(sensitivity(x))
+  96.0
+  """
+  sizes = [jnp.sum(jnp.abs(f) ** 2, axis=0) for f in cast(tensor.absorbed(), _wide(tensor)).factors]
+  total = jnp.zeros((), sizes[0].dtype)
+  for n, rows in enumerate(tensor.shape):
+    product = jnp.ones_like(sizes[0])
+    for m, size in enumerate(sizes):
+      product = product * size if m != n else product
+    total = total + rows * jnp.sum(product)
+  return total
+
+
+def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001) -> Decomposition:
+  """Error-preserving correction of a degenerate CP (Phan et al., ECCV 2020, problem 6).
+
+      minimise sensitivity([[A]])  subject to  ||x - [[A]]|| <= slack ||x - tensor||
+
+  Sharing the scale of every rank-one term in the best way leaves sum_r w_r^(2 - 2/N) to minimise,
+  w_r the norm of term r. A sweep of ridge regressions, weighted by w_r^(-2/N), lowers
+  ||x - [[A]]||^2 + mu sum_r w_r^(2 - 2/N) (each majorises it). The penalty mu starts where it
+  dissolves the cancelling terms, cools until the error is within the bound again, and then
+  follows the bound; the best tensor within the bound is returned, the given one at worst. The
+  paper instead keeps the bound in every step, which crawls where ALS does: ten to a hundred
+  times as many sweeps for the same effect. The points where both come to rest are the same.
+
+  More sweeps cool more slowly and find less sensitive tensors; a tensor that took ALS thousands
+  of sweeps needs about as many. A sweep costs one of ALS and one dense tensor.
+
+  Args:
+    x: array of order >= 1, real or complex.
+    tensor: a CP of x's shape and dtype, such as `cp_als(x, ...).tensor`.
+    max_iters: sweeps over all modes; always all are run, and reverse mode differentiates them.
+    slack: the error allowed, as a multiple of the given tensor's.
+
+  Returns:
+    A `Decomposition` with a `CP` of unit columns. `errors` are the true errors of the path, at
+    first above the bound; `converged` says whether a less sensitive tensor was found.
+
+  Raises:
+    ValueError: as `tt_svd`; another shape or dtype of `tensor`, or slack below 1.
+
+  >>> a, b = jnp.eye(2)  # x has rank 3 and is the limit of tensors of rank 2, which diverge
+  >>> x = sum(jnp.einsum('i,j,k->ijk', *v) for v in ((a, a, b), (a, b, a), (b, a, a)))
+  >>> near = CP(jnp.array([30., -30.]), (jnp.stack([a + b / 30, a], axis=1),) * 3)
+  >>> d = cp_correct(x, near)
+  >>> bool(sensitivity(d.tensor) < sensitivity(near) / 10)
+  True
+  >>> error = jnp.linalg.norm(x - near.full()) / jnp.linalg.norm(x)
+  >>> bool(d.relative_error <= 1.001 * error)
+  True
+  """
+  x = check_input(x)
+  check_iteration(max_iters, 0.0)
+  if tensor.shape != x.shape or tensor.dtype != x.dtype:
+    raise ValueError(
+      f'tensor has shape {tensor.shape} and dtype {tensor.dtype}, x has {x.shape} and {x.dtype}; '
+      'pass a decomposition of x itself'
+    )
+  if not isinstance(slack, (int, float)) or not slack >= 1:
+    raise ValueError(f'slack={slack!r} must be a static float >= 1')
+  return _kernel(x, tensor, max_iters, float(slack))
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
+  dense = working(x)
+  scale = largest(dense)
+  norm = relative(jnp.sum(jnp.abs(dense / scale) ** 2), jnp.ones_like(scale))
+  scale = scale * jnp.where(norm == 0, 1, norm)
+  start = _unit_terms(cast(given.factors, dense.dtype), given.weights / scale)
+  best, errors = _rounds(dense / scale, start, max_iters, slack)  # in units of ||x||
+  best = CP(best.weights * scale, cast(best.factors, x.dtype))
+  given = CP(given.weights.astype(best.weights.dtype), given.factors)
+  before, after = relative_error(given, dense), relative_error(best, dense)
+  found = (after <= slack * before) & (sensitivity(best) <= sensitivity(given))
+  tensor = jax.tree.map(lambda a, b: jnp.where(found, a, b), best, given)
+  count = jnp.asarray(max_iters, 'int32')
+  return Decomposition(tensor, jnp.where(found, after, before), count, found, errors)
+
+
+def _rounds(x: Array, start: CP, max_iters: int, slack: float) -> tuple[CP, Array]:
+  """Best tensor within the bound, and the errors of all sweeps, half of them in either round."""
+  first = _gap(x, start)
+  bound = (1 + 0.99 * (slack - 1)) * first  # a little less than allowed, for rounding
+  sweeps = max_iters // 2
+  best, errors = _cool(x, start, _HOT * first, bound, max_iters - sweeps)
+  if sweeps:
+    heat = jnp.where(_size(best) < _size(start), _WARM, _MILD)
+    best, more = _cool(x, best, heat * first, bound, sweeps)
+    errors = jnp.concatenate([errors, more])
+  return best, errors
+
+
+def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tuple[CP, Array]:
+  """The penalty falls until the error is within the bound, then follows the bound."""
+  rate = jnp.asarray(_COOLING / sweeps, bound.dtype)
+
+  def step(state: tuple) -> tuple[tuple, Array]:
+    tensor, best, penalty, pace, within = state
+    for n in range(x.ndim):
+      tensor = _update(x, tensor, n, penalty)
+    error = _gap(x, tensor)
+    now = error <= bound
+    better = now & (_size(tensor) < _size(best))
+    best = jax.tree.map(lambda a, b: jnp.where(better, a, b), tensor, best)
+    # Half the step at every crossing of the bound, but enough to go on following it.
+    pace = jnp.where(now == within, pace, jnp.maximum(pace / 2, rate / 5))
+    penalty = penalty * jnp.exp(jnp.where(now, pace, -pace))
+    return (tensor, best, penalty, pace, now), error
+
+  state = (start, start, penalty, rate, jnp.zeros((), bool))
+  (_, best, *_), errors, _, _ = iterate(step, state, sweeps, 0.0, bound.dtype)
+  return best, errors
+
+
+def _gap(x: Array, tensor: CP) -> Array:
+  """||x - tensor||, from the residual itself: norms could not resolve a small one."""
+  lost = jnp.sum(jnp.abs(x - tensor.full()) ** 2)
+  return relative(lost, jnp.ones_like(lost))
+
+
+def _update(x: Array, tensor: CP, n: int, penalty: Array) -> CP:
+  """Factor n of unit-column terms, by ridge regression weighted with w_r^(-2/N).
+
+  The weights go into the design as w^(1/N), so that a term of weight 0 needs no division.
+  """
+  share = _power(tensor.weights, 1 / x.ndim)[None]
+  gram = (share.T * share).astype(x.dtype)
+  others = [f for m, f in enumerate(tensor.factors) if m != n]
+  for f in others:
+    gram = gram * matmul(f.T, f.conj())
+  krao = khatri_rao(others) if others else jnp.ones((1, share.size), x.dtype)
+  mttkrp = matmul(unfold(x, n), (krao * share.astype(x.dtype)).conj())
+  gram = gram + penalty.astype(x.dtype) * jnp.eye(share.size, dtype=x.dtype)
+  previous = tensor.factors[n] * _power(tensor.weights, 1 - 1 / x.ndim)[None].astype(x.dtype)
+  columns, sizes = _unit_columns(damped_solve(gram, mttkrp, previous) * share.astype(x.dtype))
+  return CP(sizes, (*tensor.factors[:n], columns, *tensor.factors[n + 1 :]))
+
+
+def _size(tensor: CP) -> Array:
+  """What is left of the sensitivity once scales are shared well: sum_r w_r^(2 - 2/N)."""
+  return jnp.sum(_power(tensor.weights, 2 - 2 / len(tensor.factors)))
+
+
+def _unit_terms(factors: tuple[Array, ...], weights: Array) -> CP:
+  """Unit columns and non-negative weights."""
+  columns, sizes = zip(*map(_unit_columns, factors))
+  signs = jnp.where(weights < 0, -1, 1).astype(columns[-1].dtype)
+  weights = jnp.abs(weights).astype(sizes[0].dtype)
+  for size in sizes:
+    weights = weights * size
+  return CP(weights, (*columns[:-1], columns[-1] * signs[None]))
+
+
+def _unit_columns(a: Array) -> tuple[Array, Array]:
+  """Columns of norm 1 (or 0) and their norms, whose squares may be out of range."""
+  size = jax.lax.stop_gradient(jnp.max(jnp.abs(a), axis=0))
+  size = jnp.where(size > 0, size, 1)
+  a = a / size[None].astype(a.dtype)
+  norm = _power(jnp.sum(jnp.abs(a) ** 2, axis=0), 0.5)
+  return a / jnp.where(norm > 0, norm, 1)[None].astype(a.dtype), norm * size
+
+
+def _power(a: Array, exponent: float) -> Array:
+  """a**exponent of non-negative a, 0 with gradient 0 at 0."""
+  return jnp.where(a > 0, jnp.where(a > 0, a, 1) ** exponent, 0)
+
+
+def _wide(tensor: CP) -> jnp.dtype:
+  """The factors' dtype, at least f32."""
+  return jnp.promote_types(tensor.dtype, jnp.float32)

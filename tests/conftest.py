@@ -14,6 +14,13 @@ hypothesis.settings.register_profile('tnjax', derandomize=True, deadline=None, m
 hypothesis.settings.load_profile('tnjax')
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _programs_of_one_module():
+  """Drops compiled programs: thousands of them would exceed the kernel's limit of mappings."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture(params=['float32', 'float64'])
 def precision(request):
   """Runs a test in both precisions; yields (dtype name, rounding unit)."""

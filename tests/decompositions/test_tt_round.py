@@ -31,8 +31,8 @@ def test_error_is_true_and_near_that_of_tt_svd(method, precision):
   np.testing.assert_allclose(d.relative_error, gap(x.full(), d.tensor.full()), rtol=0.01)
   reference = tn.tt_svd(x.full(), 3).relative_error
   assert d.relative_error < 1.2 * reference
-  for core in d.tensor.cores[:-1]:
-    q = np.asarray(core).reshape(-1, core.shape[2])
+  for core in d.tensor.cores[1:]:
+    q = np.asarray(core).reshape(core.shape[0], -1).T
     np.testing.assert_allclose(
       q.T @ q, np.eye(q.shape[1]), atol=1e5 * eps if method != 'qr' else 1e-5
     )

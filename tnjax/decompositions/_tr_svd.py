@@ -124,7 +124,9 @@ def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
   matrix = x.reshape(x.shape[0], -1)
   kept = min(first * second, *matrix.shape)
   u, _ = left_singular(matrix, kept)
-  basis = jnp.asarray(_dct(first * second, kept), x.dtype)  # orthonormal rows
+  basis = jnp.eye(kept, dtype=x.dtype)  # orthonormal rows
+  if kept < first * second:
+    basis = jnp.asarray(_dct(first * second, kept), x.dtype)
   core = matmul(u, basis).reshape(-1, first, second).transpose(1, 0, 2)
   # basis^T U^H X has axes (r_0, r_1, I_2, ..., I_N); r_0 goes last.
   rest = matmul(basis.T, matmul(u.conj().T, matrix)).reshape(first, second, -1)

@@ -25,11 +25,12 @@ def tt_round(
   """Tensor train of smaller ranks near a tensor train, without forming the tensor.
 
   After a sum or a Hadamard product, ranks are larger than they need be. 'qr' orthogonalises from
-  the right and truncates from the left (Oseledets 2011, algorithm 2); 'gram' takes the Gram
-  matrices of the right parts in place of the orthogonalisation (Al Daas, Ballard and Manning
-  2022), which is products only but squares the condition number; 'auto' takes 'gram' where what
-  it cuts off is large enough for that not to matter, 'qr' otherwise. All cores of the result but
-  the last are left-orthogonal; the error bound is that of `tt_svd`.
+  the left and truncates from the right (Oseledets 2011, algorithm 2, mirrored, so that the result
+  looks like that of `tt_svd`); 'gram' takes the Gram matrices of the left parts in place of the
+  orthogonalisation (Al Daas, Ballard and Manning 2022), which is products only but squares the
+  condition number; 'auto' takes 'gram' where what it cuts off is large enough for that not to
+  matter, 'qr' otherwise. All cores of the result but the first are right-orthogonal; the error
+  bound is that of `tt_svd`.
 
   Args:
     x: a `TT`.
@@ -70,11 +71,11 @@ def tt_round(
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _kernel(x: TT, ranks: tuple[int, ...], method: str) -> Decomposition:
-  given = TT(tuple(working(core) for core in x.cores))
-  unit, grams, size = _normalised(given)
-  cores = _rounded(ranks, method, unit.cores, grams)
-  # The norm sits in the last core.
-  tensor = cast(TT((*cores[:-1], cores[-1] * size.astype(unit.dtype))), x.dtype)
+  # All that follows goes from the left end of the train read backwards.
+  unit, grams, size = _normalised(_mirrored([working(core) for core in x.cores]))
+  cores = _rounded(ranks[::-1], method, unit.cores, grams)
+  # The norm sits in the last core here, the first one of the result.
+  tensor = cast(_mirrored([*cores[:-1], cores[-1] * size.astype(unit.dtype)]), x.dtype)
   fixed = jax.lax.stop_gradient
   error = _error(fixed(unit), fixed(TT(cores)), fixed(size))
   return Decomposition(
@@ -82,10 +83,14 @@ def _kernel(x: TT, ranks: tuple[int, ...], method: str) -> Decomposition:
   )
 
 
+def _mirrored(cores: Sequence[Array]) -> TT:
+  return TT(tuple(core.transpose(2, 1, 0) for core in reversed(cores)))
+
+
 def _normalised(x: TT) -> tuple[TT, tuple[Array, ...], Array]:
   """x at unit norm, the Gram matrix of everything right of each bond, and the norm of x."""
   gram = jnp.ones((1, 1), x.dtype)
-  cores, grams, size = [], [], jnp.ones((), x.cores[0].real.dtype)
+  cores, grams, sizes = [], [], []
   for core in reversed(x.cores):
     left, n, right = core.shape
     # At unit size first, so that the squares stay in range.
@@ -99,7 +104,10 @@ def _normalised(x: TT) -> tuple[TT, tuple[Array, ...], Array]:
     root = jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 1)
     cores.insert(0, core / root)
     gram = gram / root**2
-    size = size * (largest * root)
+    sizes += [largest, root]
+  # Large times small, so that the product stays in range wherever its value is.
+  sizes = jnp.sort(jnp.stack(sizes))
+  size = jnp.prod((sizes * sizes[::-1])[: len(x.cores)])
   return TT(tuple(cores)), tuple(grams), size
 
 

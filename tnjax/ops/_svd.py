@@ -153,9 +153,11 @@ def _solver(rank: int, side: str, method: str) -> Callable:
     )
     return batched(*args), (True, True)
 
+  together = jax.jit(batched)  # one program, also where the caller is not traced
+
   @jax.custom_jvp
   def solve(a: Array, sketch: Array | None) -> tuple[Array, Array]:
-    return batched(a, sketch)
+    return together(a, sketch)
 
   @solve.defjvp
   def _(primals: tuple, tangents: tuple) -> tuple:

@@ -126,3 +126,67 @@ def test_refusals(name):
       METHODS[name](x, tol=tol)
   with pytest.raises(ValueError, match='which is traced here'):
     jax.jit(lambda x: METHODS[name](x, tol=0.1).relative_error)(x)
+
+
+def entries(shape, values):
+  x = np.zeros(shape, 'float32')
+  for index, value in values.items():
+    x[index] = value
+  return jnp.asarray(x)
+
+
+def test_ranks_of_the_second_pass_fit_together():
+  small = 0.03**0.5
+  x = entries(
+    (2, 3, 2, 3),
+    {
+      (0, 0, 0, 0): 1,
+      (0, 1, 0, 1): 1,
+      (0, 2, 1, 0): 1,
+      (1, 0, 1, 1): 1,
+      (1, 1, 0, 2): small,
+    },
+  )
+  assert tn.tt_svd(x, tol=0.1).relative_error <= 0.1
+  x = entries(
+    (8, 4, 2),
+    {
+      (0, 0, 0): 10,
+      (1, 0, 1): 10,
+      (2, 1, 0): 10,
+      (3, 1, 1): 10,
+      (4, 2, 0): 0.34**0.5,
+      (0, 3, 1): 0.3**0.5,
+    },
+  )
+  assert tn.hosvd(x, tol=0.04996).relative_error <= 0.04996
+
+
+def test_the_tolerance_holds_where_the_kernel_cuts_in_another_order():
+  six, five, two = 6**0.5, 5**0.5, 2**0.5
+  x = entries(
+    (4, 3, 6),
+    {
+      (0, 0, 0): six,
+      (1, 0, 1): six,
+      (0, 1, 2): five,
+      (1, 1, 3): five,
+      (2, 1, 4): two,
+      (3, 1, 5): two,
+    },
+  )
+  assert tn.hosvd(x, modes=(0, 1), tol=0.782).relative_error <= 0.782
+  best = tn.hooi(x, (2, 1), modes=(0, 1))
+  np.testing.assert_allclose(best.relative_error, (14 / 26) ** 0.5, rtol=1e-4)
+
+
+def test_a_limit_may_bite_at_the_first_cut_of_a_ring():
+  x = jax.random.normal(jax.random.key(0), (4, 5, 6))
+  assert tn.tr_svd(x, ranks=(1, 2, 2), tol=0.01).tensor.ranks == (1, 2, 2)
+
+
+def test_a_tolerance_below_the_rounding_of_the_input_asks_for_no_more_ranks():
+  a = jax.random.normal(jax.random.key(0), (12,))
+  x = jnp.einsum('i,j,k->ijk', a, a, a).astype('bfloat16')
+  assert max(tn.tt_svd(x, tol=1e-5).tensor.ranks) <= 12
+  assert tn.tt_svd(x, tol=1e-2).tensor.ranks == (1, 1)

@@ -83,6 +83,10 @@ def test_zero_and_deficient_trains(method):
   zero = tn.tt_round(0 * x, 1, method=method)
   assert zero.relative_error == 0
   assert (zero.tensor.full() == 0).all()
+  hidden = tn.TT(
+    (jnp.array([[[1.0, 0.0]]]), jnp.array([[[0.0]], [[1.0]]]))
+  )  # zero, by orthogonality
+  assert tn.tt_round(hidden, 1, method=method).relative_error == 0
   same = tn.TT(tuple(jnp.ones_like(core) for core in x.cores))  # rank 1 in rank 2
   assert tn.tt_round(same, 2, method=method).relative_error < 1e-5
   d = tn.tt_round(same, 1, method=method)

@@ -34,8 +34,7 @@ def options(
 
   The error is the sum over the cut unfoldings of their discarded squared singular values: exact
   for a matrix, for TT-SVD (Oseledets 2011, theorem 2.2) and the truncated HOSVD (Vannieuwenhoven
-  et al. 2012, theorem 5.1) a bound within a factor of the number of cuts of the optimum. A cut
-  of TT-SVD that leaves all r_{k-1} n_k directions adds none.
+  et al. 2012, theorem 5.1) a bound within a factor of the number of cuts of the optimum.
 
   Where there are more than 2^18 tuples of ranks, the long bonds take ranks in a geometric grid.
 
@@ -48,12 +47,7 @@ def options(
   costs = _multilinear(full, count)(ranks)
   errors = np.zeros(len(ranks))
   for bond, tails in enumerate(_tails(full, x)):
-    cut = ranks[:, bond]
-    error = tails[cut]
-    if full.format == 'tt':
-      left = ranks[:, bond - 1] if bond else 1
-      error = np.where(cut == left * x.shape[bond], 0.0, error)
-    errors += error
+    errors += tails[ranks[:, bond]]
   order = np.lexsort((errors, costs))
   lowest = np.minimum.accumulate(errors[order])
   order = order[np.append(True, errors[order[1:]] < lowest[:-1])]

@@ -46,7 +46,8 @@ def cp_als(
     tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
     init: 'random' (Gaussian columns) or 'hosvd' (leading left singular vectors of the
       unfoldings, filled up with random columns).
-    restarts: number of starts, run as one vmapped batch; the one of least error is returned.
+    restarts: number of starts, run as one vmapped batch; the one of least error is returned. With
+      an 'hosvd' start they differ only in the columns it cannot fill.
 
   Returns:
     A `Decomposition` with a `CP` in canonical form: unit columns, the largest entry of each real
@@ -80,7 +81,7 @@ def _kernel(
   energy = jnp.sum(jnp.abs(dense / scale) ** 2)
 
   def run(key: Array) -> tuple:
-    factors = _start(dense, key, rank, init)
+    factors = _start(dense, scale, key, rank, init)
     step = partial(_sweep, dense, scale, energy)
     state = (factors, jnp.zeros(rank, energy.dtype))
     (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype)
@@ -174,13 +175,13 @@ def _times_columns(part: Array, factor: Array, axis: int) -> Array:
   return jnp.sum(part * factor.T.conj().reshape(shape), axis=axis)
 
 
-def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
+def _start(x: Array, scale: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
   keys = jax.random.split(key, x.ndim)
   factors = []
   for n, k in enumerate(keys):
     columns = jax.random.normal(k, (x.shape[n], rank), x.dtype)
     if init == 'hosvd':
-      matrix = unfold(x, n)
+      matrix = unfold(x, n) / scale
       u, _ = left_singular(matrix, min(rank, *matrix.shape), method='gram')
       columns = jnp.concatenate([u, columns[:, u.shape[1] :]], axis=1)
     factors.append(_unit_columns(columns)[0])

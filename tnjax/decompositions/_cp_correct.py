@@ -113,7 +113,7 @@ def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
   best = CP(best.weights * scale, cast(best.factors, x.dtype))
   given = CP(given.weights.astype(best.weights.dtype), given.factors)
   before, after = relative_error(given, dense), relative_error(best, dense)
-  found = (after <= slack * before) & (sensitivity(best) <= sensitivity(given))
+  found = (after <= slack * before) & (sensitivity(best) < 0.999 * sensitivity(given))
   tensor = jax.tree.map(lambda a, b: jnp.where(found, a, b), best, given)
   count = jnp.asarray(max_iters, 'int32')
   return Decomposition(tensor, jnp.where(found, after, before), count, found, errors)

@@ -24,15 +24,23 @@ def by_tolerance(
   choose: Callable[[float], tuple[int, ...]],
   kernel: Callable[[tuple[int, ...]], Decomposition],
 ) -> Decomposition:
-  """The kernel's result at the ranks of `choose(tol)`; with more if they miss the tolerance."""
-  allowed, before = tol, None
+  """The kernel's result at the ranks of `choose(tol)`; at more ranks while they miss it.
+
+  Where caps or rounding keep the tolerance out of reach, the best result on the way.
+  """
+  allowed, tried, best = tol, None, None
   while True:
     ranks = choose(allowed)
-    d = kernel(ranks)
-    error = float(d.relative_error)
-    if not error > tol or ranks == before:  # met, or as near as caps and rounding allow
-      return d
-    allowed, before = 0.99 * allowed * tol / error, ranks
+    if ranks != tried:
+      d = kernel(ranks)
+      if not d.relative_error > tol:
+        return d
+      if best is not None and not d.relative_error < best.relative_error:
+        return best  # more ranks no longer help
+      best, tried = d, ranks
+    if allowed < 1e-16 * tol or ranks == choose(0.0):
+      return best
+    allowed *= 0.9
 
 
 def host(x: Array) -> np.ndarray:
@@ -72,7 +80,7 @@ def tr_ranks_for(x: np.ndarray, tol: float, caps: Sequence[int] | None = None) -
   joint = ranks_lib.tail_rank(s, budget / (order - 1))
   if caps is not None:
     joint = min(joint, caps[0] * caps[1])
-  budget -= _lost(s, joint)
+  budget = max(0.0, budget - _lost(s, joint))
   _, rows = cut(joint)
   rows = rows * s[:joint, None].astype(rows.real.dtype)
   found = []
@@ -177,7 +185,7 @@ def _factor(
   value: enough for single precision and for all but the finest tolerances.
   """
   rows, width = matrix.shape
-  if tol < 1e-6 and matrix.dtype.itemsize >= matrix.real.dtype.itemsize >= 8:
+  if tol < 1e-6 and matrix.real.dtype.itemsize >= 8:
     reduced = matrix
     if rows > width:
       reduced = np.linalg.qr(matrix, mode='r')

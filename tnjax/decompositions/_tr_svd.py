@@ -59,7 +59,11 @@ def tr_svd(
   if tol is None:
     return _svd_kernel(x, ranks)
   data = host(x)
-  return by_tolerance(tol, lambda tol: tr_ranks_for(data, tol, ranks), partial(_svd_kernel, x))
+  return by_tolerance(
+    tol,
+    lambda tol: ranks_lib.tr_ranks(x.shape, tr_ranks_for(data, tol, ranks)),
+    partial(_svd_kernel, x),
+  )
 
 
 def tr_als(

@@ -57,7 +57,11 @@ def tt_svd(
   if tol is None:
     return _kernel(x, ranks)
   data = host(x)
-  return by_tolerance(tol, lambda tol: tt_ranks_for(data, tol, ranks), partial(_kernel, x))
+  return by_tolerance(
+    tol,
+    lambda tol: ranks_lib.tt_ranks(x.shape, tt_ranks_for(data, tol, ranks)),
+    partial(_kernel, x),
+  )
 
 
 @partial(jax.jit, static_argnums=1)

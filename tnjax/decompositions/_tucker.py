@@ -1,7 +1,7 @@
 """Tucker decompositions: sequentially truncated HOSVD, and HOOI."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -67,7 +67,7 @@ def hosvd(
   data = host(x)
   return by_tolerance(
     tol,
-    lambda tol: tucker_ranks_for(data, tol, modes, ranks),
+    lambda tol: ranks_lib.tucker_ranks(x.shape, tucker_ranks_for(data, tol, modes, ranks), modes),
     lambda found: _hosvd_kernel(x, _all_ranks(x.shape, found, modes), modes),
   )
 
@@ -81,10 +81,11 @@ def hooi(
 ) -> Decomposition:
   """Higher-order orthogonal iteration (De Lathauwer et al. 2000) from an `hosvd` start.
 
-  Every factor takes one step of orthogonal iteration on its own unfolding, all others projected
-  out, from where it stands, in place of a whole eigendecomposition. A step never lets the error
-  rise, and the fixed points are the same. The products with the other factors are shared between
-  modes by a binary tree, two large ones a sweep.
+  In the first sweep every factor is the best one given the others. From then on each takes one
+  step of orthogonal iteration on its own unfolding, all others projected out, from where it
+  stands, in place of a whole eigendecomposition: no step lets the error rise, and where a factor
+  comes to rest against small changes it is the best one. The products with the other factors are
+  shared between modes by a binary tree, two large ones a sweep.
 
   Args:
     x, modes: as in `hosvd`.
@@ -159,8 +160,10 @@ def _hooi_kernel(
   active = tuple(m for m in modes if ranks[m] < x.shape[m])
   if len(active) < 2:  # the start is the best there is
     d = direct(cast(Tucker(core, factors), x.dtype), dense, kept=jnp.sum(jnp.abs(core) ** 2))
-    errors = jnp.full(max_iters, jnp.nan, d.relative_error.dtype).at[0].set(d.relative_error)
-    return dataclasses.replace(d, errors=errors, num_iters=jnp.ones((), 'int32'))
+    count = max_iters if tol == 0.0 else 1
+    errors = jnp.full(max_iters, jnp.nan, d.relative_error.dtype)
+    errors = errors.at[:count].set(d.relative_error)
+    return dataclasses.replace(d, errors=errors, num_iters=jnp.asarray(count, 'int32'))
   scale = largest(dense)
   energy = jnp.sum(jnp.abs(dense / scale) ** 2)
 
@@ -170,22 +173,32 @@ def _hooi_kernel(
       y = mode_product(y, matrix / scale if y is dense else matrix, m)
     return y
 
-  def visit(y: Array, group: tuple[int, ...], factors: tuple) -> tuple[Array, tuple]:
+  def visit(
+    y: Array, group: tuple[int, ...], factors: tuple, update: Callable
+  ) -> tuple[Array, tuple]:
     """Updates the factors of `group`; y is x, with all other factors projected out."""
     if len(group) > 1:
       first, second = group[: len(group) // 2], group[len(group) // 2 :]
-      _, factors = visit(shrunk(y, second, factors), first, factors)
-      return visit(shrunk(y, first, factors), second, factors)
+      _, factors = visit(shrunk(y, second, factors), first, factors, update)
+      return visit(shrunk(y, first, factors), second, factors, update)
     (mode,) = group
-    factor = _turned(unfold(y, mode), factors[mode])
+    factor = update(unfold(y, mode), factors[mode])
     core = mode_product(y, factor.conj().T, mode)
     return core, (*factors[:mode], factor, *factors[mode + 1 :])
 
-  def step(state: tuple) -> tuple:
-    core, factors = visit(dense, active, state[1])
+  def swept(factors: tuple, update: Callable) -> tuple:
+    core, factors = visit(dense, active, factors, update)
     return (core, factors), relative(energy - jnp.sum(jnp.abs(core) ** 2), energy)
 
-  state, errors, count, converged = iterate(step, (core, factors), max_iters, tol, energy.dtype)
+  state, error = swept(factors, lambda y, factor: left_singular(y, factor.shape[1])[0])
+  errors, count, converged = error[None], jnp.ones((), 'int32'), jnp.isfinite(error)
+  if max_iters > 1:
+    state, more, count, converged = iterate(
+      lambda state: swept(state[1], _turned), state, max_iters - 1, tol, energy.dtype
+    )
+    errors, count = jnp.concatenate([errors, more]), count + 1
+  elif tol > 0:
+    converged = jnp.zeros((), bool)
   core, factors = state
   kept = jnp.sum(jnp.abs(core) ** 2) * scale**2
   tensor = cast(Tucker(core * scale, factors), x.dtype)

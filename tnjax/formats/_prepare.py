@@ -42,11 +42,11 @@ def check_mode(x: Record, mode: int, name: str = 'mode') -> int:
 
 
 def cast(x: Record, dtype: jnp.dtype) -> Record:
-  """All arrays in `dtype`; the weights of a CP, which are real, in its real counterpart."""
-  out = jax.tree.map(lambda v: v.astype(dtype), x)
+  """All arrays in `dtype`; the weights of a CP in its real counterpart, or wider as given."""
   if isinstance(x, CP):
-    return dataclasses.replace(out, weights=x.weights.astype(jnp.finfo(dtype).dtype))
-  return out
+    wide = jnp.promote_types(x.weights.dtype, jnp.finfo(dtype).dtype)
+    return CP(x.weights.astype(wide), tuple(f.astype(dtype) for f in x.factors))
+  return jax.tree.map(lambda v: v.astype(dtype), x)
 
 
 def working(dtype: jnp.dtype) -> jnp.dtype:

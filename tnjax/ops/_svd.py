@@ -40,9 +40,9 @@ def left_singular(
   """Leading left singular vectors and values of a matrix (m, n).
 
   Returns `u` of shape (m, rank) and `s` of shape (min(m, n),), descending (of shape (rank,) by the
-  randomized route); `s` is accurate to eps of the largest one, by the Gram route to sqrt(eps). The
-  largest entry of every column of `u` is real and positive, so the result does not depend on the
-  LAPACK in use.
+  randomized route); `s` is accurate to eps of the largest one, but to sqrt(eps) where 'gram' or
+  'auto' took the Gram route. The largest entry of every column of `u` is real and positive, so the
+  result does not depend on the LAPACK in use.
 
   Args:
     a: real or complex matrix.
@@ -208,11 +208,14 @@ def _gram(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
 
 def _auto(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
   basis, s, safe = _eigen(a, rank, side)
+  across = basis.shape[-2] != a.shape[-2 if side == 'left' else -1]
+  if across:  # all that is kept must stand far above the noise, so that a division orthonormalises
+    eps = jnp.finfo(s.dtype).eps
+    safe &= s[..., rank - 1] ** 2 > 1e3 * eps * jnp.sum(s**2, axis=-1)
 
   def fast() -> tuple[Array, Array]:
-    if basis.shape[-2] == a.shape[-2 if side == 'left' else -1]:
+    if not across:
       return basis, s
-    # What was kept stands far above the noise here, so a division orthonormalises.
     return matmul(a if side == 'left' else _adjoint(a), basis) / s[..., None, :rank], s
 
   return jax.lax.cond(safe.all(), fast, lambda: _qr(a, rank, side, None))

@@ -28,6 +28,9 @@ def _thin_left_jvp(primals: tuple, tangents: tuple) -> tuple:
   """First-order perturbation of the eigenvectors of A A^H (Townsend 2016, with a guarded gap)."""
   (a,), (da,) = primals, tangents
   u, s = thin_left(a)
+  values = s
+  largest = jnp.where(s[0] > 0, s[0], 1)  # at unit scale, squares stay in range
+  a, da, s = a / largest, da / largest, s / largest
   uh = u.conj().T
   right = matmul(a.conj().T, u)  # V diag(s)
   change = matmul(matmul(uh, da), right)
@@ -45,7 +48,7 @@ def _thin_left_jvp(primals: tuple, tangents: tuple) -> tuple:
     pivot, shift = (jnp.take_along_axis(v, place, axis=0) for v in (u, du))
     du = du - 1j * u * (shift.imag * reciprocal(pivot.real, pivot.real > 0))
   ds = jnp.real(jnp.diagonal(change)) * reciprocal(2 * s, s > tol)
-  return (u, s), (du.astype(u.dtype), ds.astype(s.dtype))
+  return (u, values), (du.astype(u.dtype), (ds * largest).astype(s.dtype))
 
 
 def upright(u: Array) -> Array:

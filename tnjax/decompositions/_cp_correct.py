@@ -110,10 +110,11 @@ def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
   scale = scale * jnp.where(norm == 0, 1, norm)
   start = _unit_terms(cast(given.factors, dense.dtype), given.weights / scale)
   best, errors = _rounds(dense / scale, start, max_iters, slack)  # in units of ||x||
+  less = _size(best) < 0.999 * _size(start)  # in proportion to the sensitivities, and in range
   best = CP(best.weights * scale, cast(best.factors, x.dtype))
   given = CP(given.weights.astype(best.weights.dtype), given.factors)
   before, after = relative_error(given, dense), relative_error(best, dense)
-  found = (after <= slack * before) & (sensitivity(best) < 0.999 * sensitivity(given))
+  found = (after <= slack * before) & less
   tensor = jax.tree.map(lambda a, b: jnp.where(found, a, b), best, given)
   count = jnp.asarray(max_iters, 'int32')
   return Decomposition(tensor, jnp.where(found, after, before), count, found, errors)

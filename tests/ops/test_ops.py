@@ -119,3 +119,35 @@ def test_left_singular_rejects_a_rank_that_does_not_fit():
   for rank, shape in itertools.product((0, 4), [(3, 5), (5, 3)]):
     with pytest.raises(ValueError, match=f'rank={rank}'):
       ops.left_singular(jnp.ones(shape), rank)
+
+
+def test_squared_norm_of_many_modes_loses_nothing():
+  """Added one by one in float32, ones stop counting at 2^24."""
+  assert jax.jit(ops.squared_norm)(jnp.ones((2,) * 25, 'float32')) == 2**25
+
+
+@pytest.mark.parametrize('kind', ['real', 'complex'])
+def test_squared_norm_and_peak(kind, precision):
+  _, eps = precision
+  x = _matrix(kind, 3, 20).reshape(3, 4, 5)
+  np.testing.assert_allclose(ops.squared_norm(x, 2.0), np.linalg.norm(x / 2) ** 2, rtol=50 * eps)
+  np.testing.assert_allclose(ops.peak(x), np.abs(x).max(), rtol=50 * eps)
+  assert jnp.isnan(ops.peak(jnp.array([[1.0, jnp.nan]])))
+
+
+@pytest.mark.parametrize('n', [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize('kind', ['real', 'complex'])
+def test_lower_inverse(n, kind, precision):
+  _, eps = precision
+  a = _matrix(kind, n, n)
+  lower = np.linalg.cholesky(a @ a.conj().T + np.eye(n))
+  above = np.triu(_matrix(kind, n, n), 1)  # is not looked at
+  found = ops.lower_inverse(jnp.asarray(lower + above))
+  np.testing.assert_allclose(found @ lower, np.eye(n), atol=1e3 * eps)
+  batch = jax.vmap(ops.lower_inverse)(jnp.stack([lower, 2 * lower]))
+  np.testing.assert_allclose(batch[1] * 2, batch[0], atol=1e3 * eps)
+
+
+def _matrix(kind, *shape):
+  rng = np.random.default_rng(0)
+  return rng.normal(size=shape) + (1j * rng.normal(size=shape) if kind == 'complex' else 0)

@@ -21,7 +21,7 @@ from tnjax.decompositions._prepare import (
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import left_singular, matmul, unfold
+from tnjax.ops import HIGHEST, khatri_rao, left_singular, matmul, squared_norm, unfold
 
 
 def cp_als(
@@ -78,7 +78,7 @@ def _kernel(
 ) -> Decomposition:
   dense = working(x)
   scale = largest(dense)
-  energy = jnp.sum(jnp.abs(dense / scale) ** 2)
+  energy = squared_norm(dense, scale)
 
   def run(key: Array) -> tuple:
     factors = _start(dense, scale, key, rank, init)
@@ -127,22 +127,21 @@ def _sweep(
       second = _times_columns(second, state[0][m], 1)
     return visit(second, modes[cut:], state)
 
-  def rows(factors: Sequence[Array]) -> Array:
-    """Conjugate Khatri-Rao product, transposed; the scale goes into this small operand."""
-    out = factors[0].T
-    for f in factors[1:]:
-      out = (out[:, :, None] * f.T[:, None, :]).reshape(rank, -1)
-    return out.conj() / scale
+  def small(factors: Sequence[Array]) -> Array:
+    """Conjugate Khatri-Rao product; the scale goes into this small operand."""
+    return khatri_rao(factors).conj() / scale
 
   modes = tuple(range(x.ndim))
   if x.ndim == 1:
     return visit(jnp.ones((rank, 1), x.dtype) * (x / scale)[None], modes, state)
   cut = _balanced(x.shape)
   matrix = x.reshape(math.prod(x.shape[:cut]), -1)
-  # As matrix times tall, which XLA would turn around: on CPU that takes twice as long.
-  first = jax.lax.optimization_barrier(matmul(matrix, rows(state[0][cut:]).T))
+  # The large matrix first, and last contracted with a tall operand: on CPU XLA takes up to twice as
+  # long for the other forms of the same products, into which it would turn these.
+  first = jax.lax.optimization_barrier(matmul(matrix, small(state[0][cut:])))
   state, _ = visit(first.T.reshape(rank, *x.shape[:cut]), modes[:cut], state)
-  second = matmul(rows(state[0][:cut]), matrix)
+  second = jnp.tensordot(small(state[0][:cut]), matrix, (0, 0), precision=HIGHEST)
+  second = jax.lax.optimization_barrier(second)
   state, lost = visit(second.reshape(rank, *x.shape[cut:]), modes[cut:], state)
   return state, relative(lost, energy)
 
@@ -170,9 +169,8 @@ def _balanced(sizes: Sequence[int]) -> int:
 
 def _times_columns(part: Array, factor: Array, axis: int) -> Array:
   """Sums `axis` of (R, ..., I_n, ...) against a factor (I_n, R), the r-th slice with column r."""
-  shape = [1] * part.ndim
-  shape[0], shape[axis] = factor.T.shape
-  return jnp.sum(part * factor.T.conj().reshape(shape), axis=axis)
+  along = (((axis,), (0,)), ((0,), (1,)))
+  return jax.lax.dot_general(part, factor.conj(), along, precision=HIGHEST)
 
 
 def _start(x: Array, scale: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:

@@ -18,11 +18,11 @@ from tnjax.decompositions._prepare import (
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import khatri_rao, matmul, unfold
+from tnjax.ops import khatri_rao, matmul, squared_norm, unfold
 
-# Penalties that a round starts from, as multiples of the error: hot dissolves cancelling terms for
-# good, warm polishes what came of it, and mild stays near the given tensor where hot lost its way.
-_HOT, _WARM, _MILD = 1.0, 0.06, 0.004
+# Penalties that the paths of a round start from, as multiples of the error: hot ones dissolve
+# cancelling terms for good, warm ones polish what came of it.
+_HOT, _WARM = (0.1, 1.0, 3.0), (0.004, 0.06, 0.3)
 _COOLING = 12.0  # e-folds by which the penalty falls in a round that never meets the bound
 
 
@@ -60,12 +60,13 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
   w_r the norm of term r. A sweep of ridge regressions, weighted by w_r^(-2/N), lowers
   ||x - [[A]]||^2 + mu sum_r w_r^(2 - 2/N) (each majorises it). The penalty mu starts where it
   dissolves the cancelling terms, cools until the error is within the bound again, and then
-  follows the bound; the best tensor within the bound is returned, the given one at worst. The
-  paper instead keeps the bound in every step, which crawls where ALS does: ten to a hundred
-  times as many sweeps for the same effect. The points where both come to rest are the same.
+  follows the bound. Three such paths run as one batch, and three more from the best of them; the
+  best tensor within the bound is returned, the given one at worst. The paper instead keeps the
+  bound in every step, which crawls where ALS does: ten to a hundred times as many sweeps for the
+  same effect. The points where both come to rest are the same.
 
   More sweeps cool more slowly and find less sensitive tensors; a tensor that took ALS thousands
-  of sweeps needs about as many. A sweep costs one of ALS and one dense tensor.
+  of sweeps needs about as many. A sweep costs three of ALS and three dense tensors.
 
   Args:
     x: array of order >= 1, real or complex.
@@ -106,7 +107,7 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
 def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
   dense = working(x)
   scale = largest(dense)
-  norm = relative(jnp.sum(jnp.abs(dense / scale) ** 2), jnp.ones_like(scale))
+  norm = relative(squared_norm(dense, scale), jnp.ones_like(scale))
   scale = scale * jnp.where(norm == 0, 1, norm)
   start = _unit_terms(cast(given.factors, dense.dtype), given.weights / scale)
   best, errors = _rounds(dense / scale, start, max_iters, slack)  # in units of ||x||
@@ -121,16 +122,22 @@ def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
 
 
 def _rounds(x: Array, start: CP, max_iters: int, slack: float) -> tuple[CP, Array]:
-  """Best tensor within the bound, and the errors of all sweeps, half of them in either round."""
+  """Best tensor within the bound, and the errors on the way to it, half of them in either round.
+
+  A round cools from several temperatures as one batch, since they end in different valleys.
+  """
   first = _gap(x, start)
   bound = (1 + 0.99 * (slack - 1)) * first  # a little less than allowed, for rounding
-  sweeps = max_iters // 2
-  best, errors = _cool(x, start, _HOT * first, bound, max_iters - sweeps)
-  if sweeps:
-    heat = jnp.where(_size(best) < _size(start), _WARM, _MILD)
-    best, more = _cool(x, best, heat * first, bound, sweeps)
-    errors = jnp.concatenate([errors, more])
-  return best, errors
+  half = max_iters // 2
+  best, history = start, []
+  for heats, sweeps in ((_HOT, max_iters - half), (_WARM, half)):
+    if sweeps:
+      cool = partial(_cool, x, best, bound=bound, sweeps=sweeps)
+      tensors, errors = jax.vmap(cool)(jnp.asarray(heats, bound.dtype) * first)
+      least = jnp.argmin(jax.vmap(_size)(tensors))
+      best = jax.tree.map(lambda a, k=least: a[k], tensors)
+      history.append(errors[least])
+  return best, jnp.concatenate(history)
 
 
 def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tuple[CP, Array]:
@@ -157,7 +164,7 @@ def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tup
 
 def _gap(x: Array, tensor: CP) -> Array:
   """||x - tensor||, from the residual itself: norms could not resolve a small one."""
-  lost = jnp.sum(jnp.abs(x - tensor.full()) ** 2)
+  lost = squared_norm(x - tensor.full())
   return relative(lost, jnp.ones_like(lost))
 
 

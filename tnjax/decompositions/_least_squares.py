@@ -2,7 +2,8 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import cho_factor, cho_solve
+
+from tnjax.ops import lower_inverse, matmul
 
 
 def damped_solve(gram: Array, rhs: Array, previous: Array) -> Array:
@@ -15,5 +16,5 @@ def damped_solve(gram: Array, rhs: Array, previous: Array) -> Array:
   eps = jnp.finfo(gram.dtype).eps
   lam = 10 * eps * jnp.trace(gram).real + eps**2
   system = gram + lam.astype(gram.dtype) * jnp.eye(gram.shape[0], dtype=gram.dtype)
-  factor = cho_factor(system.T)  # A (gram) = rhs, so gram^T A^T = rhs^T
-  return cho_solve(factor, (rhs + lam * previous).T).T
+  half = lower_inverse(jnp.linalg.cholesky(system))  # system^-1 = half^H half
+  return matmul(matmul(rhs + lam * previous, half.conj().T), half)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax.formats import Record, take
-from tnjax.ops import resolved
+from tnjax.ops import peak, resolved, squared_norm
 
 _BLOCK = 2**20  # entries of the model that are rebuilt at a time
 
@@ -59,7 +59,7 @@ def relative_error(
   tensor, x = jax.lax.stop_gradient((tensor, x))
   if kept is None or tensor.dtype != x.dtype:  # rounded factors have another error
     return residual(tensor, x)
-  total = jnp.sum(jnp.abs(x) ** 2)
+  total = squared_norm(x)
   lost = total - jax.lax.stop_gradient(kept)
   safe = resolved(lost, jnp.maximum(total, jax.lax.stop_gradient(terms)))
   return jax.lax.cond(safe, lambda: jnp.sqrt(lost / total), lambda: residual(tensor, x))
@@ -67,12 +67,12 @@ def relative_error(
 
 def residual(tensor: Record, x: Array) -> Array:
   """The relative error, from the difference; norms at unit scale neither over- nor underflow."""
-  size = jnp.max(jnp.abs(x))
+  size = peak(x)
   size = jnp.where(size == 0, 1, size)
   shape = x.shape
   if x.size <= _BLOCK:
-    norm = jnp.linalg.norm((x / size).ravel())
-    gap = jnp.linalg.norm(((x - tensor.full()) / size).ravel())
+    norm = jnp.sqrt(squared_norm(x, size))
+    gap = jnp.sqrt(squared_norm(x - tensor.full(), size))
   else:
     # Modes before `split` are fixed one index at a time, mode `split` is cut into ranges.
     split = next(k for k in range(x.ndim) if math.prod(shape[k + 1 :]) <= _BLOCK)

@@ -22,7 +22,7 @@ from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr_ranks_for
 from tnjax.decompositions._tt_svd import chain
 from tnjax.formats import TR
-from tnjax.ops import HIGHEST, left_singular, matmul
+from tnjax.ops import HIGHEST, left_singular, matmul, squared_norm
 
 
 def tr_svd(
@@ -97,7 +97,7 @@ def _svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   cores = _svd_cores(dense, ranks)
   kept = None
   if len(cores) > 1 and ranks[0] * ranks[1] <= min(x.shape[0], x.size // x.shape[0]):
-    kept = jnp.sum(jnp.abs(cores[1]) ** 2)  # all cuts were orthogonal projections of x
+    kept = squared_norm(cores[1])  # all cuts were orthogonal projections of x
   return direct(cast(TR(cores), x.dtype), dense, kept)
 
 
@@ -106,12 +106,12 @@ def _als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) ->
   dense = working(x)
   scale = largest(dense)
   unit = dense / scale
-  norm = jnp.linalg.norm(unit.ravel())
+  norm = jnp.sqrt(squared_norm(unit))
 
   def step(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
     for n in range(len(cores)):
       cores = (*cores[:n], _update(unit, cores, n), *cores[n + 1 :])
-    error = jnp.linalg.norm((unit - TR(cores).full()).ravel()) / jnp.where(norm == 0, 1, norm)
+    error = jnp.sqrt(squared_norm(unit - TR(cores).full())) / jnp.where(norm == 0, 1, norm)
     return cores, error
 
   start = _svd_cores(unit, ranks)

@@ -9,11 +9,11 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import cast, check_input, working
+from tnjax.decompositions._prepare import cast, check_input, largest, working
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, round_ranks_for
 from tnjax.formats import TT, add, norm, orthogonalize, scale
-from tnjax.ops import left_singular, matmul, resolved
+from tnjax.ops import left_singular, matmul, resolved, squared_norm
 
 
 def tt_round(
@@ -94,9 +94,8 @@ def _normalised(x: TT) -> tuple[TT, tuple[Array, ...], Array]:
   for core in reversed(x.cores):
     left, n, right = core.shape
     # At unit size first, so that the squares stay in range.
-    largest = jnp.max(jnp.abs(core))
-    largest = jnp.where(largest > 0, largest, 1)
-    core = core / largest
+    peak = largest(core)
+    core = core / peak
     grams.insert(0, gram)
     product = matmul(core.reshape(-1, right), gram).reshape(left, -1)
     gram = matmul(product, core.reshape(left, -1).conj().T)
@@ -104,7 +103,7 @@ def _normalised(x: TT) -> tuple[TT, tuple[Array, ...], Array]:
     root = jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 1)
     cores.insert(0, core / root)
     gram = gram / root**2
-    sizes += [largest, root]
+    sizes += [peak, root]
   # Large times small, so that the product stays in range wherever its value is.
   sizes = jnp.sort(jnp.stack(sizes))
   size = jnp.prod((sizes * sizes[::-1])[: len(x.cores)])
@@ -168,7 +167,7 @@ def _error(unit: TT, rounded: TT, size: Array) -> Array:
   """Relative error; all truncations are orthogonal projections, so the norms tell it if it is
   large, and the difference itself if it is small.
   """
-  lost = 1 - jnp.sum(jnp.abs(rounded.cores[-1]) ** 2)
+  lost = 1 - squared_norm(rounded.cores[-1])
   one = jnp.ones_like(lost)
   error = jax.lax.cond(
     resolved(lost, one),

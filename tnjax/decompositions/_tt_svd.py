@@ -14,7 +14,7 @@ from tnjax.decompositions._prepare import cast, check_input, working
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tt_ranks_for
 from tnjax.formats import TT
-from tnjax.ops import matmul, right_singular
+from tnjax.ops import matmul, right_singular, squared_norm
 
 
 def tt_svd(
@@ -68,7 +68,7 @@ def tt_svd(
 def _kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   dense = working(x)
   cores = chain(dense, 1, x.shape, ranks, 1)
-  return direct(cast(TT(cores), x.dtype), dense, kept=jnp.sum(jnp.abs(cores[0]) ** 2))
+  return direct(cast(TT(cores), x.dtype), dense, kept=squared_norm(cores[0]))
 
 
 def chain(

@@ -21,7 +21,15 @@ from tnjax.decompositions._prepare import (
 from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tucker_ranks_for
 from tnjax.formats import Tucker
-from tnjax.ops import left_singular, matmul, mode_product, orthonormal, right_singular, unfold
+from tnjax.ops import (
+  left_singular,
+  matmul,
+  mode_product,
+  orthonormal,
+  right_singular,
+  squared_norm,
+  unfold,
+)
 
 
 def hosvd(
@@ -148,7 +156,7 @@ def _truncate(
 def _hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
   dense = working(x)
   core, factors = _truncate(dense, ranks, modes)
-  return direct(cast(Tucker(core, factors), x.dtype), dense, kept=jnp.sum(jnp.abs(core) ** 2))
+  return direct(cast(Tucker(core, factors), x.dtype), dense, kept=squared_norm(core))
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3, 4))
@@ -159,13 +167,13 @@ def _hooi_kernel(
   core, factors = _truncate(dense, ranks, modes)
   active = tuple(m for m in modes if ranks[m] < x.shape[m])
   if len(active) < 2:  # the start is the best there is
-    d = direct(cast(Tucker(core, factors), x.dtype), dense, kept=jnp.sum(jnp.abs(core) ** 2))
+    d = direct(cast(Tucker(core, factors), x.dtype), dense, kept=squared_norm(core))
     count = max_iters if tol == 0.0 else 1
     errors = jnp.full(max_iters, jnp.nan, d.relative_error.dtype)
     errors = errors.at[:count].set(d.relative_error)
     return dataclasses.replace(d, errors=errors, num_iters=jnp.asarray(count, 'int32'))
   scale = largest(dense)
-  energy = jnp.sum(jnp.abs(dense / scale) ** 2)
+  energy = squared_norm(dense, scale)
 
   def shrunk(y: Array, away: Sequence[int], factors: Sequence[Array]) -> Array:
     for m in sorted(away, key=lambda m: ranks[m] / x.shape[m]):
@@ -188,7 +196,7 @@ def _hooi_kernel(
 
   def swept(factors: tuple, update: Callable) -> tuple:
     core, factors = visit(dense, active, factors, update)
-    return (core, factors), relative(energy - jnp.sum(jnp.abs(core) ** 2), energy)
+    return (core, factors), relative(energy - squared_norm(core), energy)
 
   state, error = swept(factors, lambda y, factor: left_singular(y, factor.shape[1])[0])
   errors, count, converged = error[None], jnp.ones((), 'int32'), jnp.isfinite(error)
@@ -200,7 +208,7 @@ def _hooi_kernel(
   elif tol > 0:
     converged = jnp.zeros((), bool)
   core, factors = state
-  kept = jnp.sum(jnp.abs(core) ** 2) * scale**2
+  kept = squared_norm(core) * scale**2
   tensor = cast(Tucker(core * scale, factors), x.dtype)
   return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
 

@@ -14,7 +14,7 @@ from tnjax.formats._shuffled import Shuffled
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
-from tnjax.ops import HIGHEST, multi_mode_product, qr
+from tnjax.ops import HIGHEST, multi_mode_product, peak, qr
 
 _Operand = tuple[Array, tuple]
 
@@ -123,7 +123,7 @@ def _norm_kernel(x: Record) -> Array:
     center = multi_mode_product(wide.core, [f if f is None else qr(f)[1] for f in wide.factors])
   else:
     center = orthogonalize(to_tt(wide), 0).cores[0]
-  largest = jnp.max(jnp.abs(center))
+  largest = peak(center)
   largest = jnp.where(largest == 0, 1, largest)  # squares stay in range
   size = largest * jnp.linalg.norm((center / largest).ravel())
   return size.astype(jnp.finfo(x.dtype).dtype)

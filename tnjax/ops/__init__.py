@@ -3,11 +3,13 @@
 Nothing in here knows of tensor formats, layers or models.
 """
 
+from tnjax.ops._norms import peak, squared_norm
 from tnjax.ops._orthonormal import orthonormal, qr
 from tnjax.ops._permute import permutation
 from tnjax.ops._products import HIGHEST, khatri_rao, matmul, mode_product, multi_mode_product
 from tnjax.ops._split import prime_factors, split_modes
 from tnjax.ops._svd import left_singular, resolved, right_singular, truncated_svd
+from tnjax.ops._triangular import lower_inverse
 from tnjax.ops._unfold import fold, unfold
 
 __all__ = [
@@ -15,16 +17,19 @@ __all__ = [
   'fold',
   'khatri_rao',
   'left_singular',
+  'lower_inverse',
   'matmul',
   'mode_product',
   'multi_mode_product',
   'orthonormal',
+  'peak',
   'permutation',
   'prime_factors',
   'qr',
   'resolved',
   'right_singular',
   'split_modes',
+  'squared_norm',
   'truncated_svd',
   'unfold',
 ]

@@ -12,7 +12,7 @@ from jax import Array
 from tnjax import contraction, formats
 from tnjax.contraction import Geometry, Network
 from tnjax.decompositions import check_input, cp_als, hooi, tr_als, tt_svd
-from tnjax.ops import HIGHEST, permutation
+from tnjax.ops import HIGHEST, peak, permutation
 from tnjax.schemes._fold import Fold, spatial_labels
 
 _FORMATS = {'cp': formats.CP, 'tk': formats.Tucker, 'tr': formats.TR, 'tt': formats.TT}
@@ -189,7 +189,7 @@ def _turn(labels: tuple[str, ...]) -> int:
 def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str, Array]:
   # Balanced at unit scale and full precision: neither bf16 factors nor huge ones lose anything.
   dtype = weight.dtype
-  scale = jnp.max(jnp.abs(weight)).astype(jnp.promote_types(weight.real.dtype, jnp.float32))
+  scale = peak(weight).astype(jnp.promote_types(weight.real.dtype, jnp.float32))
   scale = jnp.where(scale > 0, scale, 1)
   weight = weight / scale
   extra = {}

@@ -133,13 +133,19 @@ def _all_ranks(
   return tuple(given.get(m, n) for m, n in enumerate(shape))
 
 
+def _by_shrinkage(modes: Sequence[int], ranks: Sequence[int], shape: tuple[int, ...]) -> list[int]:
+  """Modes that shrink most first; among equals the last, then the first, which lie in memory."""
+  order = len(shape)
+  return sorted(modes, key=lambda m: (ranks[m] / shape[m], -(m in (0, order - 1)), -m))
+
+
 def _truncate(
   x: Array, ranks: Sequence[int], modes: Sequence[int]
 ) -> tuple[Array, tuple[Array | None, ...]]:
   """Core and factors, the modes that shrink most first."""
   factors: list[Array | None] = [None] * x.ndim
   core = x
-  for mode in sorted(modes, key=lambda m: ranks[m] / x.shape[m]):
+  for mode in _by_shrinkage(modes, ranks, x.shape):
     if ranks[mode] == x.shape[mode]:
       factors[mode] = jnp.eye(ranks[mode], dtype=x.dtype)
       continue
@@ -176,7 +182,7 @@ def _hooi_kernel(
   energy = squared_norm(dense, scale)
 
   def shrunk(y: Array, away: Sequence[int], factors: Sequence[Array]) -> Array:
-    for m in sorted(away, key=lambda m: ranks[m] / x.shape[m]):
+    for m in _by_shrinkage(away, ranks, x.shape):
       matrix = factors[m].conj().T
       y = mode_product(y, matrix / scale if y is dense else matrix, m)
     return y

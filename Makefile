@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # spares a machine without a GPU some gigabytes.
 TORCH ?= torch
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test bench bench-layers lint format clean
 
 demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
@@ -18,6 +18,9 @@ test: .venv/test.done
 
 bench: .venv/bench.done
 	$(BIN)/python -m experiments.benchmarks.decompositions $(ARGS)
+
+bench-layers: .venv/experiments.done
+	$(BIN)/python -m experiments.benchmarks.layers $(ARGS)
 
 lint: .venv/test.done
 	$(BIN)/ruff check .

@@ -113,7 +113,7 @@ def test_layers_that_cannot_be_served_stay_dense_with_a_reason():
       rngs = nnx.Rngs(0)
       self.up = nnx.ConvTranspose(2, 2, (2, 2), rngs=rngs)
       self.masked = nnx.Conv(2, 2, (1, 1), mask=jnp.ones((1, 1, 2, 2)), rngs=rngs)
-      self.good = nnx.Linear(2, 2, rngs=rngs)
+      self.good = nnx.Linear(4, 4, rngs=rngs)
       self.done = tn.nn.Linear(2, 2, scheme=tn.schemes.svd(rate=0.5), rngs=rngs)
 
   with pytest.raises(ValueError, match="'.*' serves no layer; up: ConvTranspose"):

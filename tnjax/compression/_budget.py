@@ -16,7 +16,7 @@ from jax import Array
 from tnjax import formats, ops
 from tnjax.compression._allocate import allocate
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
-from tnjax.compression._compress import _LAYERS, Rules, _layers, _macs, _prepare
+from tnjax.compression._compress import _LAYERS, Rules, _layers, _macs, _prepare, weight
 from tnjax.compression._options import Options, options
 from tnjax.compression._report import Report
 from tnjax.compression._trace import input_shapes
@@ -72,7 +72,7 @@ def budget(
   if isinstance(rules, Scheme):
     rules = (('.*', rules),)
   rules = tuple((p, s and dataclasses.replace(s, rate=None, ranks=_LARGEST)) for p, s in rules)
-  served, report = _prepare(model, rules, input_shape)
+  served, report = _prepare(model, rules, input_shape, must_save=False)
   unit, limit, total = _limit(
     report, params=params, params_ratio=params_ratio, macs=macs, macs_ratio=macs_ratio
   )
@@ -138,7 +138,11 @@ def _folded(
       f'{path}: {scheme.name} stores {full.format!r}, whose error no spectrum tells; choose among '
       'svd, tk, tt, r_tk, r_tt and shuffled of such a format, or give a rate to compress'
     )
-  kernel = layer.kernel[...]
+  if stack := _LAYERS[type(layer)].stack_shape(layer):
+    raise ValueError(
+      f'{path}: a stack {stack} of layers has no ranks of its own; compress it by a rate'
+    )
+  kernel = weight(layer).reshape(full.fold.shape)
   if not bool(jnp.isfinite(kernel).all()):
     raise ValueError(f'{path}: its kernel has NaN or infinite entries')
   if full.needs_key:
@@ -160,7 +164,7 @@ def _counter(
   """Multiply-adds of all calls, or parameters where no calls are given."""
   if calls is None:
     return lambda p: p.num_params
-  return lambda p: sum(_macs(layer, p.fold.shape, p, call) for call in calls)
+  return lambda p: sum(_macs(layer, p, call) for call in calls)
 
 
 def _with_dense(offer: Options, dense_cost: int) -> Options:

@@ -19,7 +19,14 @@ from tnjax.schemes import Parametrization, Scheme
 
 Rules = Sequence[tuple[str, Scheme | None]]
 
-_LAYERS = {nnx.Conv: nn.Conv, nnx.Linear: nn.Linear}
+_LAYERS = {
+  nnx.Conv: nn.Conv,
+  nnx.Embed: nn.Embed,
+  nnx.Linear: nn.Linear,
+  nnx.LinearGeneral: nn.LinearGeneral,
+}
+
+_WEIGHTS = ('kernel', 'embedding')
 
 
 def compress(
@@ -33,7 +40,9 @@ def compress(
   """Decomposes the layers that the rules name; the model given is left unchanged.
 
   Args:
-    model: any NNX model; its `nnx.Conv` and `nnx.Linear` layers, at any depth, can be served.
+    model: any NNX model; its `nnx.Conv`, `nnx.Linear`, `nnx.LinearGeneral` (the projections of
+      attention) and `nnx.Embed` layers, at any depth, can be served, stacks of them (`nnx.vmap`)
+      too.
     rules: (pattern, scheme or None) pairs. A layer takes the first pattern that `re.fullmatch`es
       its '/'-joined path; None, or no match, leaves it dense.
     key: PRNG key, for schemes that draw random numbers; each layer folds in its path.
@@ -47,7 +56,8 @@ def compress(
   Raises:
     ValueError: a pattern that is no regular expression, matches no layer or whose scheme fits
       none of them, a kernel that is not finite, or a missing key; all before any work. A layer
-      that its scheme does not fit stays dense, with the reason in the report.
+      that its scheme does not fit, or where it would save no parameters, stays dense, with the
+      reason in the report.
 
   >>> import tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 2, rngs=nnx.Rngs(1)))
@@ -62,7 +72,7 @@ def compress(
       raise ValueError(
         f'key=None: {scheme} for {path} draws random numbers; pass key=jax.random.key(seed)'
       )
-    if not bool(jnp.isfinite(layers[path].kernel[...]).all()):
+    if not bool(jnp.isfinite(weight(layers[path])).all()):
       raise ValueError(f'{path}: its kernel has NaN or infinite entries')
   rows = {row.path: row for row in report.layers}
 
@@ -72,7 +82,7 @@ def compress(
       return node
     layer_key = None if key is None else jax.random.fold_in(key, zlib.crc32(path.encode()))
     new = _LAYERS[type(node)].from_dense(node, served[path][0], layer_key)
-    error, norm = map(float, _squares(node.kernel[...], new.kernel))
+    error, norm = map(float, _squares(weight(node), new.kernel))
     rows[path] = dataclasses.replace(rows[path], squared_error=error, squared_norm=norm)
     if on_layer is not None:
       on_layer(path)
@@ -116,23 +126,32 @@ def plan(model: nnx.Module, rules: Rules, *, input_shape: Sequence[int] | None =
   return _prepare(model, rules, input_shape)[1]
 
 
+def weight(layer: nnx.Module) -> Array:
+  """The dense weight of a layer, dense or factorised."""
+  name = next(n for n in _WEIGHTS if hasattr(layer, n))
+  return getattr(layer, name)[...]
+
+
 def _layers(model: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
   """Every layer with a kernel, dense or factorised, by its '/'-joined path."""
   for parts, module in nnx.iter_modules(model):
     factorised = isinstance(module, nn.Factorised)
-    if factorised or isinstance(vars(module).get('kernel'), nnx.Variable):
+    if factorised or any(isinstance(vars(module).get(n), nnx.Variable) for n in _WEIGHTS):
       yield '/'.join(map(str, parts)), module
 
 
 def _prepare(
-  model: nnx.Module, rules: Rules, input_shape: Sequence[int] | None
+  model: nnx.Module, rules: Rules, input_shape: Sequence[int] | None, must_save: bool = True
 ) -> tuple[dict[str, tuple[Scheme, Parametrization]], Report]:
-  """The layers to factorise with their bound schemes, and the report without errors."""
+  """The layers to factorise with their bound schemes, and the report without errors.
+
+  With `must_save`, a layer that would store as many entries as before stays dense.
+  """
   layers = dict(_layers(model))
   patterns = [(_compiled(pattern, layers), scheme) for pattern, scheme in rules]
   kinds = (*_LAYERS, *_LAYERS.values())
   shapes = {} if input_shape is None else input_shapes(model, input_shape, kinds)
-  served, rows, refused = {}, [], {}
+  served, rows, refused, idle = {}, [], {}, set()
   for path, layer in layers.items():
     pattern, scheme = next(((p, s) for p, s in patterns if p.fullmatch(path)), (None, None))
     reason = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
@@ -140,16 +159,20 @@ def _prepare(
     if scheme is not None:
       reason = _reason(layer)
       try:
-        parametrization = None if reason else scheme.bind(layer.kernel.shape)
+        parametrization = None if reason else scheme.bind(_LAYERS[type(layer)].weight_shape(layer))
       except ValueError as error:
         reason = str(error)
       if parametrization is None:
         refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {reason}'
+      elif must_save and parametrization.num_params >= math.prod(parametrization.fold.shape):
+        reason = f'{scheme.name} would store {parametrization.num_params:,} entries'
+        parametrization = None
+        idle.add(pattern)
       else:
         served[path] = (scheme, parametrization)
     rows.append(_row(path, layer, scheme, parametrization, reason, shapes.get(path)))
   for pattern, message in refused.items():
-    if not any(pattern.fullmatch(path) for path in served):
+    if pattern not in idle and not any(pattern.fullmatch(path) for path in served):
       raise ValueError(message)
   saved = sum(row.dense_params - row.params for row in rows)
   dense = _count(model)
@@ -187,26 +210,34 @@ def _row(
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
   before = layer.parametrization if isinstance(layer, nn.Factorised) else None
-  shape = before.fold.shape if before else tuple(layer.kernel.shape)
+  shape = before.fold.shape if before else tuple(weight(layer).shape)
   params = before.num_params if before else math.prod(shape)
-  macs = None if calls is None else sum(_macs(layer, shape, before, call) for call in calls)
+  macs = None if calls is None else sum(_macs(layer, before, call) for call in calls)
   if parametrization is None:
     return LayerReport(path, shape, None, (), params, params, macs, macs, 0.0, None, reason)
-  ranks, stored = parametrization.ranks, parametrization.num_params
+  copies = math.prod(_LAYERS[type(layer)].stack_shape(layer))
+  ranks, stored = parametrization.ranks, copies * parametrization.num_params
   after = None
   if calls is not None:
-    after = sum(_macs(layer, shape, parametrization, call) for call in calls)
+    after = sum(_macs(layer, parametrization, call) for call in calls)
   return LayerReport(path, shape, scheme.name, ranks, stored, params, after, macs, None, None)
 
 
-def _macs(
-  layer: nnx.Module, shape: tuple[int, ...], parametrization: Parametrization | None, call: tuple
-) -> int:
-  """Multiply-adds of one call with an input of shape `call`, dense where no parametrization."""
+def _macs(layer: nnx.Module, parametrization: Parametrization | None, call: tuple) -> int:
+  """Multiply-adds of one call with an input of shape `call`, dense where no parametrization.
+
+  A look-up in a table counts none.
+  """
+  kind = _LAYERS.get(type(layer), type(layer))
+  shape = kind.weight_shape(layer)
+  if issubclass(kind, nn.Embed):
+    return 0
   n = len(shape) - 2
-  positions, spatial = math.prod(call[: -n - 1]), call[len(call) - n - 1 : -1]
-  geometry = nn.conv_geometry(layer, spatial) if n else Geometry()
+  spatial = call[len(call) - n - 1 : -1]
   grouped = n > 0 and layer.feature_group_count > 1  # such a kernel is rebuilt
+  channels = shape[-2] * layer.feature_group_count if grouped else shape[-2]
+  positions = math.prod(call) // (math.prod(spatial) * channels)
+  geometry = nn.conv_geometry(layer, spatial) if n else Geometry()
   if parametrization is not None and not grouped:
     return positions * parametrization.macs(geometry, spatial)
   out = (geometry.output_size(a, m) for a, m in zip(geometry.spatial, spatial))

@@ -1,13 +1,10 @@
-"""One pairwise contraction, of the running input with one factor, convolution modes included."""
+"""How a kernel slides over its input, and the convolution itself."""
 
 import dataclasses
-import math
 import operator
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 
@@ -112,66 +109,10 @@ def pad_input(x: Array, mode: str, padding: Sequence[tuple[int, int]]) -> Array:
   return jnp.pad(x, [(0, 0), *padding, (0, 0)], mode=wrap)
 
 
-def pad_zeros(x: Array, padding: Sequence[tuple[int, int]]) -> Array:
-  """Zeros around the spatial axes of `x` (batch, *spatial, channels); negative padding crops."""
-  pads = [(a, b, 0) for a, b in [(0, 0), *padding, (0, 0)]]
+def pad_zeros(x: Array, padding: Sequence[tuple[int, int]], channels: int = 1) -> Array:
+  """Zeros around the spatial axes of `x`, which has `channels` axes behind them; negative crops."""
+  pads = [(a, b, 0) for a, b in [(0, 0), *padding, *[(0, 0)] * channels]]
   return lax.pad(x, jnp.zeros((), x.dtype), pads)
-
-
-def meet(
-  x: Array,
-  x_labels: tuple[str, ...],
-  factor: Array,
-  factor_labels: tuple[str, ...],
-  keep: frozenset[str],
-  geometry: Geometry,
-  precision: object = None,
-) -> tuple[Array, tuple[str, ...]]:
-  """Contracts `x`, axes (batch, *spatial, *x_labels), with a factor.
-
-  Labels in both that are not in `keep` are summed; spatial labels of the factor are convolved
-  with the input's spatial axes. Returns the result and its labels: those only `x` has first,
-  then the kept shared ones, then those the factor adds.
-  """
-  n = len(geometry.spatial)
-  shared = [a for a in factor_labels if a in x_labels]
-  kept = [a for a in shared if a in keep]
-  summed = [a for a in shared if a not in keep]
-  only_x = [a for a in x_labels if a not in shared]
-  new = [a for a in factor_labels if a not in shared and a not in geometry.spatial]
-  convolved = [a for a in geometry.spatial if a in factor_labels]
-  lonely = [a for a in new if a not in keep]
-  if lonely:  # a bond that nothing else carries is a plain sum
-    factor = factor.sum(axis=tuple(factor_labels.index(a) for a in lonely))
-    factor_labels = tuple(a for a in factor_labels if a not in lonely)
-    new = [a for a in new if a in keep]
-  x_size = dict(zip(x_labels, x.shape[1 + n :]))
-  f_size = dict(zip(factor_labels, factor.shape))
-  groups, depth = (math.prod(x_size[a] for a in part) for part in (kept, summed))
-
-  # Input as (batch x only_x, *spatial, kept x summed), factor as (*kernel, summed, kept x new).
-  def axes(labels: Sequence[str]) -> list[int]:
-    return [1 + n + x_labels.index(a) for a in labels]
-
-  order = [0, *axes(only_x), *range(1, n + 1), *axes(kept), *axes(summed)]
-  spatial_size = x.shape[1 : 1 + n]
-  rows = x.shape[0] * math.prod(x_size[a] for a in only_x)
-  lhs = x.transpose(order).reshape(rows, *spatial_size, groups * depth)
-  order = [factor_labels.index(a) for a in [*convolved, *summed, *kept, *new]]
-  kernel_size = [f_size.get(a, 1) for a in geometry.spatial]
-  outs = groups * math.prod(f_size[a] for a in new)
-  rhs = factor.transpose(order).reshape(*kernel_size, depth, outs)
-
-  local = geometry.without([a for a in geometry.spatial if a not in convolved])
-  out = convolve(lhs, rhs, groups, local, precision)
-
-  sizes = [x_size[a] for a in only_x]
-  channels = [x_size[a] for a in kept] + [f_size[a] for a in new]
-  out = out.reshape(x.shape[0], *sizes, *out.shape[1 : 1 + n], *channels)
-  if only_x:  # spatial axes back behind the batch
-    k = len(only_x)
-    out = out.transpose(0, *range(1 + k, 1 + k + n), *range(1, 1 + k), *range(1 + k + n, out.ndim))
-  return out, (*only_x, *kept, *new)
 
 
 def convolve(
@@ -188,8 +129,6 @@ def convolve(
     kernel = rhs.reshape(depth, groups, outs // groups)
     out = jnp.einsum('...gc,cgo->...go', split, kernel, precision=precision)
     return out.reshape(*lhs.shape[:-1], outs)
-  if groups > 1 and depth == 1 and outs == groups and jax.default_backend() == 'cpu':
-    return _depthwise_by_shifts(lhs, rhs, geometry)
   spatial = 'DHW'[3 - n :]
   return lax.conv_general_dilated(
     lhs,
@@ -201,31 +140,3 @@ def convolve(
     feature_group_count=groups,
     precision=precision,
   )
-
-
-def _depthwise_by_shifts(lhs: Array, rhs: Array, geometry: Geometry) -> Array:
-  """Depthwise convolution as a sum of shifted products, one per kernel tap.
-
-  XLA's grouped convolution runs 4 to 16 times slower on CPU (measured, design.md rule 6).
-  """
-  n = len(geometry.spatial)
-  padded = pad_zeros(lhs, geometry.padding)
-  taps = rhs.reshape(*rhs.shape[:n], rhs.shape[-1])
-  sizes = [
-    (size - (k - 1) * d - 1) // s + 1
-    for size, k, d, s in zip(padded.shape[1:], taps.shape, geometry.dilation, geometry.strides)
-  ]
-  wide = jnp.promote_types(lhs.dtype, jnp.float32)  # as XLA accumulates
-  out = None
-  for index in np.ndindex(*taps.shape[:n]):
-    start = [i * d for i, d in zip(index, geometry.dilation)]
-    stop = [b + (m - 1) * s + 1 for b, m, s in zip(start, sizes, geometry.strides)]
-    window = lax.slice(
-      padded,
-      (0, *start, 0),
-      (padded.shape[0], *stop, padded.shape[-1]),
-      (1, *geometry.strides, 1),
-    )
-    term = window.astype(wide) * taps[index].astype(wide).reshape((1,) * (n + 1) + (-1,))
-    out = term if out is None else out + term
-  return out.astype(lhs.dtype)

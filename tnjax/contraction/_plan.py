@@ -1,198 +1,330 @@
 """The order of contraction, decided at trace time from shapes alone.
 
-Two orders are weighed today: the chain through the layer (the input meets one factor after the
-other) and rebuilding the dense kernel for one dense product. A planner over all orders replaces
-the body of `plan`; its callers stay as they are.
+The input and the factors of a layer are contracted two at a time. Where the input stands and which
+factors meet one another first is open: the chain through the layer, rebuilding the kernel for one
+dense convolution, and merging the input-side and the output-side factors of a matrix for two
+products are all among the orders. Up to `_EXACT` operands a dynamic program over their subsets
+finds the best order of all.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from jax import Array
 
-from tnjax.contraction._conv import Geometry, meet, pad_zeros
-from tnjax.contraction._network import Network, contract
+from tnjax.contraction._conv import pad_zeros
+from tnjax.contraction._cost import OBJECTIVES, Pair, cost_of, current_device, device_of
+from tnjax.contraction._layer import Layer
+from tnjax.contraction._pair import Labels, meet, merge
 
-# A float that travels to or from memory costs about as much time as this many multiply-adds.
-_MACS_PER_FLOAT = 16
+_EXACT = 9  # operands, the input among them; beyond it, the best of a few orders is taken
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-  """One contraction: the operands that meet, its multiply-adds and the floats it moves."""
+  """One contraction of two sets of operands, as integers whose bits are the members."""
 
-  names: tuple[str, ...]
-  macs: int
-  floats: int
+  left: int
+  right: int
+  pair: Pair
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Steps in order. `rebuild` says that the factors meet first and the input last."""
+  """An order of contraction.
 
-  rebuild: bool
+  Attributes:
+    layer: what it was made for; `execute` takes other batch sizes too.
+    steps: in order; of every step the left side holds the input, where one does.
+    objective, training, device: what it was chosen by.
+  """
+
+  layer: Layer
   steps: tuple[Step, ...]
+  objective: str
+  training: bool
+  device: str
 
   @property
   def macs(self) -> int:
-    """Multiply-adds of the whole plan, for the batch it was made for."""
-    return sum(step.macs for step in self.steps)
+    """Multiply-adds of the forward pass."""
+    return sum(step.pair.macs for step in self.steps)
 
   @property
-  def cost(self) -> int:
-    """Multiply-adds plus memory traffic at its price in multiply-adds."""
-    return sum(step.macs + _MACS_PER_FLOAT * step.floats for step in self.steps)
+  def floats(self) -> int:
+    """Entries read and written in the forward pass."""
+    return sum(step.pair.floats for step in self.steps)
+
+  @property
+  def seconds(self) -> float:
+    """Estimated time on `device`; with `training`, of the forward and both backward products."""
+    cost = cost_of('time', self.training, device_of(self.device))
+    return sum(cost(step.pair) for step in self.steps)
+
+  @property
+  def dense_seconds(self) -> float:
+    """The same estimate for the dense layer."""
+    cost = cost_of('time', self.training, device_of(self.device))
+    return cost(dense_pair(self.layer.subsampled))
+
+  @property
+  def order(self) -> tuple[tuple[str, str], ...]:
+    """What meets what, in names; the input is 'x'."""
+    return tuple((self._names(step.left), self._names(step.right)) for step in self.steps)
+
+  def _names(self, members: int) -> str:
+    return ' '.join(name for i, name in enumerate(self.layer.names) if members >> i & 1)
+
+  @property
+  def peak_floats(self) -> int:
+    """Most entries alive at once in the forward pass, the operands among them."""
+    layer = self.layer.subsampled
+    alive = {1 << i: layer.floats(1 << i) for i in range(len(layer.operands))}
+    peak = sum(alive.values())
+    for step in self.steps:
+      alive[step.left | step.right] = step.pair.out
+      peak = max(peak, sum(alive.values()))
+      del alive[step.left], alive[step.right]
+    return peak
+
+  @property
+  def stored_floats(self) -> int:
+    """Entries that a training step keeps for the backward pass: what enters every product."""
+    sides = {side for step in self.steps for side in (step.left, step.right)}
+    return sum(self.layer.subsampled.floats(side) for side in sides)
+
+  @property
+  def rebuilds(self) -> bool:
+    """Whether the whole kernel is rebuilt and the input meets it last."""
+    return self.steps[-1].left == 1
 
 
 @functools.lru_cache(maxsize=4096)
 def plan(
-  network: Network,
-  inputs: tuple[str, ...],
-  outputs: tuple[str, ...],
-  geometry: Geometry,
-  batch: int,
-  spatial: tuple[int, ...],
+  layer: Layer,
+  objective: str = 'time',
+  training: bool = False,
+  device: str | None = None,
+  memory: int | None = None,
 ) -> Plan:
-  """Chooses how an input (batch, *spatial, inputs) meets the network's factors.
+  """The best order of contraction.
 
   Args:
-    network: the factors, named in the order in which a chain takes them.
-    inputs, outputs: labels of the channel modes going in and coming out.
-    geometry: strides, padding and dilation of the spatial labels.
-    batch: number of images (product of all leading axes).
-    spatial: sizes of the input's spatial axes.
+    layer: the labelled network and the sizes of its input.
+    objective: 'flops', 'bytes' or 'time' (of a roofline with the device's rates).
+    training: count both backward products of every step too.
+    device: a name in `DEVICES`; default that of jax's default back end.
+    memory: most entries that an intermediate result may have; results that nothing avoids may.
+
+  Raises:
+    ValueError: an unknown objective or device.
+
+  >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 64), ('t1', 64), ('r', 4)))
+  >>> p = plan(Layer(net, ('s1',), ('t1',), batch=8), 'flops')
+  >>> p.macs == 8 * 64 * 4 * 2, p.rebuilds, p.layer.dense_macs
+  (True, False, 32768)
   """
-  chain = Plan(
-    False,
-    _chain_steps(
-      network,
-      inputs,
-      outputs,
-      _early(geometry, network),
-      batch,
-      _subsampled(geometry, network, spatial),
-    ),
-  )
-  dense = Plan(True, _rebuild_steps(network, inputs, outputs, geometry, batch, spatial))
-  return min(chain, dense, key=lambda p: p.cost)
-
-
-def execute(
-  plan: Plan,
-  network: Network,
-  arrays: Mapping[str, Array],
-  x: Array,
-  inputs: tuple[str, ...],
-  outputs: tuple[str, ...],
-  geometry: Geometry,
-  precision: object = None,
-) -> Array:
-  """Runs a plan on x of shape (batch, *spatial, prod of inputs); channels come out flat."""
-  sizes = dict(network.sizes)
-  x = _subsample(x, geometry, network)
-  geometry = _early(geometry, network)
-  x = x.reshape(*x.shape[:-1], *(sizes[a] for a in inputs))
-  labels = inputs
-  if plan.rebuild:
-    kernel_labels = tuple(a for a in geometry.spatial if a in sizes) + inputs + outputs
-    kernel = contract(network, arrays, kernel_labels, precision)
-    operands = [(kernel, kernel_labels)]
+  if objective not in OBJECTIVES:
+    raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
+  device = device or current_device()
+  cost = cost_of(objective, training, device_of(device))
+  early = layer.subsampled
+  if len(layer.operands) <= _EXACT:
+    steps = _best(early, cost, memory)
   else:
-    operands = [
-      (arrays[n].reshape(s), ls) for (n, s), ls in zip(network.shapes().items(), network.labels)
-    ]
-  for i, (factor, factor_labels) in enumerate(operands):
-    later = frozenset(outputs).union(*(ls for _, ls in operands[i + 1 :]))
-    x, labels = meet(x, labels, factor, factor_labels, later, geometry, precision)
-  n = 1 + len(geometry.spatial)
-  x = x.transpose(*range(n), *(n + labels.index(a) for a in outputs))
-  return x.reshape(*x.shape[:n], network.size(outputs))
+    usual = (_steps(early, tree) for tree in _usual_trees(early))
+    steps = min(usual, key=lambda steps: sum(cost(step.pair) for step in steps))
+  return Plan(layer, steps, objective, training, device)
 
 
-def chain_macs(
-  network: Network,
-  inputs: tuple[str, ...],
-  outputs: tuple[str, ...],
-  geometry: Geometry,
-  spatial: tuple[int, ...],
-) -> int:
-  """Multiply-adds of the chain for one image: the formulas of Su et al. 2018, all formats.
+def orders(layer: Layer) -> Iterator[tuple[Step, ...]]:
+  """Every order of contraction, up to the order of independent steps; for tests and benchmarks."""
+  early = layer.subsampled
 
-  A step costs the product of its channel and rank sizes times, per spatial mode, output size
-  times taps where the factor convolves it, and its present size elsewhere.
+  def trees(members: int) -> Iterator[tuple[tuple[int, int], ...]]:
+    if members & (members - 1) == 0:
+      yield ()
+    for left, right in _splits(members):
+      for a in trees(left):
+        for b in trees(right):
+          yield (*a, *b, (left, right))
+
+  for tree in trees((1 << len(layer.operands)) - 1):
+    yield _steps(early, tree)
+
+
+def pair(
+  layer: Layer, left: int, right: int, left_order: Labels, right_order: Labels
+) -> tuple[Pair, Labels]:
+  """Sizes of the contraction of two sets of operands, and the order of the result's labels.
+
+  Args:
+    layer: subsampled already.
+    left, right: the sets; the input, if in one, is in the left.
+    left_order, right_order: labels of both as they lie in memory.
   """
-  steps = _chain_steps(network, inputs, outputs, geometry, 1, spatial)
-  return sum(step.macs for step in steps)
+  result = left | right
+  out = layer.labels(result)
+  spatial = layer.geometry.spatial
+  taps = rows = 1
+  if left & 1:
+    rows = layer.batch
+    for label, m, n in zip(spatial, layer.positions(result), layer.positions(left)):
+      rows *= m if label in right_order else n
+      taps *= layer.sizes[label] if label in right_order else 1
+    right_order = tuple(a for a in right_order if a not in spatial)
+  only_left = [a for a in left_order if a in out and a not in right_order]
+  kept = [a for a in left_order if a in out and a in right_order]
+  new = [a for a in right_order if a in out and a not in left_order]
+  summed = {*left_order, *right_order}.difference(only_left, kept, new)
+  sizes = [layer.floats(members) for members in (left, right, result)]
+  order = (*only_left, *kept, *new)
+  moved = 0
+  if taps > 1 and not summed and not new:  # depthwise, in place
+    order = left_order
+  elif left & 1:
+    inside = [a for a in left_order if a in summed]
+    last = inside == list(left_order[len(left_order) - len(inside) :])
+    if kept or not last or (taps > 1 and only_left):
+      moved = sizes[0] + (sizes[2] if kept or only_left else 0)
+  counts = (layer.size(labels) for labels in (new, summed, kept))
+  return Pair(rows * layer.size(only_left), *counts, taps, *sizes, moved), order
 
 
-def _chain_steps(
-  network: Network,
-  inputs: tuple[str, ...],
-  outputs: tuple[str, ...],
-  geometry: Geometry,
-  batch: int,
-  spatial: tuple[int, ...],
-) -> tuple[Step, ...]:
-  sizes, live, steps = dict(network.sizes), dict(zip(geometry.spatial, spatial)), []
-  labels = set(inputs)
-  for i, (name, factor) in enumerate(zip(network.names, network.labels)):
-    later = set(outputs).union(*network.labels[i + 1 :])
-    before = batch * math.prod(live.values()) * network.size(tuple(labels))
-    work = batch * network.size(tuple(labels | set(factor)))  # taps are labels of the factor
-    live = {a: geometry.output_size(a, m) if a in factor else m for a, m in live.items()}
-    spatial_labels = set(geometry.spatial)
-    labels = {
-      a for a in labels | set(factor) if a not in spatial_labels and (a in later or a not in factor)
-    }
-    after = batch * math.prod(live.values()) * network.size(tuple(labels))
-    floats = before + after + math.prod(sizes[a] for a in factor)
-    steps.append(Step((name,), work * math.prod(live.values()), floats))
+def dense_pair(layer: Layer) -> Pair:
+  """Sizes of the dense layer's one product."""
+  positions = layer.positions((1 << len(layer.operands)) - 1)
+  rows, taps = layer.batch, 1
+  for label, n in zip(layer.geometry.spatial, positions):
+    rows, taps = rows * n, taps * layer.sizes.get(label, 1)
+  depth, columns = layer.size(layer.inputs), layer.size(layer.outputs)
+  return Pair(
+    rows, columns, depth, 1, taps, layer.floats(1), depth * columns * taps, rows * columns
+  )
+
+
+def execute(plan: Plan, arrays: Mapping[str, Array], x: Array, precision: object = None) -> Array:
+  """Runs a plan on x of shape (batch, *spatial, prod of inputs); channels come out flat.
+
+  Args:
+    plan: from `plan`.
+    arrays: the factors by name.
+    x: any batch and any spatial size that has the same padding.
+    precision: of the products, as in `jax.lax.dot_general`.
+  """
+  layer, geometry = plan.layer, plan.layer.subsampled.geometry
+  network = layer.network
+  x = _subsample(x, layer)
+  x = x.reshape(*x.shape[:-1], *(layer.sizes[a] for a in layer.inputs))
+  shapes = network.shapes()
+  nodes = {1: (x, layer.inputs)}
+  for i, name in enumerate(network.names):
+    nodes[2 << i] = (arrays[name].reshape(shapes[name]), network.labels[i])
+  for step in plan.steps:
+    a, b, members = nodes.pop(step.left), nodes.pop(step.right), step.left | step.right
+    keep = layer.labels(members)
+    if members & 1:
+      nodes[members] = meet(*a, *b, keep, geometry, precision)
+    else:
+      nodes[members] = merge(*a, *b, keep, precision)
+  ((y, labels),) = nodes.values()
+  n = 1 + len(geometry.spatial)
+  y = y.transpose(*range(n), *(n + labels.index(a) for a in layer.outputs))
+  return y.reshape(*y.shape[:n], layer.size(layer.outputs))
+
+
+def chain(layer: Layer) -> tuple[Step, ...]:
+  """The order in which the input meets one factor after the other, as the network lists them."""
+  return _steps(layer.subsampled, _chain_tree(len(layer.operands)))
+
+
+def _best(layer: Layer, cost: Callable[[Pair], float], memory: int | None) -> tuple[Step, ...]:
+  """Dynamic program over the subsets of operands: the cheapest way to contract each.
+
+  Exact for the work. Traffic and time depend a little on how the labels of an intermediate result
+  lie in memory; of every subset only the cheapest way goes on, with its layout.
+  """
+  count = len(layer.operands)
+  whole = (1 << count) - 1
+  best = {1 << i: (0.0, 0, order) for i, order in enumerate(_orders(layer))}
+  for members in sorted(range(1, 1 << count), key=int.bit_count):
+    if members in best:
+      continue
+    found = (math.inf, 0, ())
+    for left, right in _splits(members):
+      (a, _, left_order), (b, _, right_order) = best[left], best[right]
+      if a + b < found[0]:
+        step, order = pair(layer, left, right, left_order, right_order)
+        total = a + b + cost(step)
+        if total < found[0]:
+          found = (total, left, order)
+    if memory is not None and members != whole and layer.floats(members) > memory:
+      found = (math.inf, *found[1:])
+    best[members] = found
+  if best[whole][0] == math.inf:
+    raise ValueError(f'memory={memory}: every order has a larger intermediate result')
+
+  def tree(members: int) -> list[tuple[int, int]]:
+    left = best[members][1]
+    return [*tree(left), *tree(members ^ left), (left, members ^ left)] if left else []
+
+  return _steps(layer, tree(whole))
+
+
+def _orders(layer: Layer) -> tuple[Labels, ...]:
+  """Labels of every operand as it comes."""
+  return (layer.inputs, *layer.network.labels)
+
+
+def _splits(members: int) -> Iterator[tuple[int, int]]:
+  """All ways to part a set in two; the left part has its least member."""
+  least = members & -members
+  rest = members ^ least
+  right = rest
+  while right:
+    yield members ^ right, right
+    right = (right - 1) & rest
+
+
+def _steps(layer: Layer, tree: Iterable[tuple[int, int]]) -> tuple[Step, ...]:
+  orders = {1 << i: order for i, order in enumerate(_orders(layer))}
+  steps = []
+  for left, right in tree:
+    step, order = pair(layer, left, right, orders[left], orders[right])
+    orders[left | right] = order
+    steps.append(Step(left, right, step))
   return tuple(steps)
 
 
-def _rebuild_steps(
-  network: Network,
-  inputs: tuple[str, ...],
-  outputs: tuple[str, ...],
-  geometry: Geometry,
-  batch: int,
-  spatial: tuple[int, ...],
-) -> tuple[Step, ...]:
-  bonds = [a for a, _ in network.sizes if a not in (*inputs, *outputs, *geometry.spatial)]
-  taps = tuple(a for a, _ in network.sizes if a in geometry.spatial)
-  kernel = network.size((*taps, *inputs, *outputs))
-  out = [geometry.output_size(a, m) for a, m in zip(geometry.spatial, spatial)]
-  positions = batch * math.prod(out)
-  traffic = batch * math.prod(spatial) * network.size(inputs) + positions * network.size(outputs)
-  # Merging pairwise, the last merge dominates: every kernel entry sums over the largest bond.
-  merge = kernel * max([network.size(a) for a in bonds], default=1)
-  return (
-    Step(network.names, merge, network.num_params() + 2 * kernel),
-    Step(('kernel',), positions * kernel, traffic + kernel),
-  )
+def _chain_tree(count: int) -> list[tuple[int, int]]:
+  return [((1 << i) - 1, 1 << i) for i in range(1, count)]
 
 
-def _unused(geometry: Geometry, network: Network) -> list[str]:
-  return [a for a in geometry.spatial if a not in dict(network.sizes)]
+def _usual_trees(layer: Layer) -> Iterator[list[tuple[int, int]]]:
+  """For many operands: the chain, and the factors merged into one or into two groups."""
+  count = len(layer.operands)
+  yield _chain_tree(count)
+  yield [*_merged(range(1, count)), (1, (1 << count) - 2)]
+  for k in range(2, count):
+    first, second = range(1, k), range(k, count)
+    a, b = (sum(1 << i for i in part) for part in (first, second))
+    yield [*_merged(first), *_merged(second), (1, a), (1 | a, b)]
 
 
-def _early(geometry: Geometry, network: Network) -> Geometry:
-  """Geometry left after `_subsample`."""
-  return geometry.without(_unused(geometry, network))
+def _merged(members: range) -> list[tuple[int, int]]:
+  """One after the other."""
+  done, tree = 1 << members[0], []
+  for i in members[1:]:
+    tree.append((done, 1 << i))
+    done |= 1 << i
+  return tree
 
 
-def _subsampled(geometry: Geometry, network: Network, spatial: tuple[int, ...]) -> tuple[int, ...]:
-  unused = _unused(geometry, network)
-  return tuple(
-    geometry.output_size(a, m) if a in unused else m for a, m in zip(geometry.spatial, spatial)
-  )
-
-
-def _subsample(x: Array, geometry: Geometry, network: Network) -> Array:
+def _subsample(x: Array, layer: Layer) -> Array:
   """Pads and strides the spatial modes that no factor carries (1x1 kernels), before any work."""
-  unused = _unused(geometry, network)
+  geometry, unused = layer.geometry, layer.unused
   if not unused:
     return x
   pads = [p if a in unused else (0, 0) for a, p in zip(geometry.spatial, geometry.padding)]

@@ -1,7 +1,19 @@
-"""Flax NNX layers whose weight is stored as factors: drop-in for `nnx.Linear` and `nnx.Conv`."""
+"""Flax layers whose weight is stored as factors: drop-in for those of `nnx`, and one Linen door."""
 
 from tnjax.nn._conv import Conv, conv_geometry
+from tnjax.nn._embed import Embed
 from tnjax.nn._factorised import Factorised, unsupported
 from tnjax.nn._linear import Linear
+from tnjax.nn._linear_general import LinearGeneral
+from tnjax.nn._linen import to_linen
 
-__all__ = ['Conv', 'Factorised', 'Linear', 'conv_geometry', 'unsupported']
+__all__ = [
+  'Conv',
+  'Embed',
+  'Factorised',
+  'Linear',
+  'LinearGeneral',
+  'conv_geometry',
+  'to_linen',
+  'unsupported',
+]

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 
 from tnjax.contraction import Geometry, pad_input
-from tnjax.nn._factorised import Factorised, add_bias
+from tnjax.nn._factorised import Factorised, check_channels, finish
 from tnjax.schemes import Scheme, spatial_labels
 
 
@@ -52,6 +52,15 @@ class Conv(Factorised):
     'precision',
   )
 
+  @staticmethod
+  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+    """(*kernel_size, in_features / groups, out_features)."""
+    return (
+      *layer.kernel_size,
+      layer.in_features // layer.feature_group_count,
+      layer.out_features,
+    )
+
   def __init__(
     self,
     in_features: int,
@@ -89,14 +98,14 @@ class Conv(Factorised):
     self.param_dtype = param_dtype
     self.precision = precision
     conv_geometry(self, (max(kernel_size),) * len(kernel_size))  # names what does not fit
-    shape = (*kernel_size, in_features // feature_group_count, out_features)
-    self._setup(shape, scheme, kernel_std, bias_init, rngs)
+    self._setup(scheme, kernel_std, bias_init, (out_features,), rngs)
 
-  def __call__(self, inputs: Array) -> Array:
+  def __call__(self, inputs: Array, out_sharding: object = None) -> Array:
     """Maps (..., *spatial, in_features) to (..., *spatial', out_features)."""
     n = len(self.kernel_size)
     if inputs.ndim < n + 1:
       raise ValueError(f'inputs has shape {inputs.shape}; it needs {n} spatial axes and channels')
+    check_channels(inputs, self.in_features)
     inputs, factors, bias = self._promoted(inputs)
     lead, shape = inputs.shape[: -n - 1], inputs.shape[-n - 1 :]
     x = inputs.reshape(math.prod(lead), *shape)
@@ -106,7 +115,7 @@ class Conv(Factorised):
       geometry = geometry.unpadded()
     groups = self.feature_group_count
     y = self.parametrization.apply(factors, x, geometry, groups, precision=self.precision)
-    return add_bias(y, bias).reshape(*lead, *y.shape[1:])
+    return finish(y.reshape(*lead, *y.shape[1:]), bias, out_sharding)
 
 
 def conv_geometry(conv: Conv | nnx.Conv, spatial: Sequence[int]) -> Geometry:

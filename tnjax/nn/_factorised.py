@@ -1,5 +1,6 @@
 """What the factorised layers share: storing factors, conversion, promotion of dtypes."""
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -10,10 +11,11 @@ from jax import Array, lax
 from tnjax.schemes import Scheme
 
 _DEFAULT_CALLABLES = {
-  'dot_general': lax.dot_general,
-  'conv_general_dilated': lax.conv_general_dilated,
-  'promote_dtype': nnx.nn.dtypes.promote_dtype,
-  'preferred_element_type': None,
+  'dot_general': (None, lax.dot_general),
+  'dot_general_cls': (None,),
+  'conv_general_dilated': (lax.conv_general_dilated,),
+  'promote_dtype': (nnx.nn.dtypes.promote_dtype,),
+  'preferred_element_type': (None,),
 }
 
 
@@ -23,8 +25,10 @@ def unsupported(dense: nnx.Module) -> str:
     return 'its mask is set'
   if any(d not in (None, 1) for d in jax.tree.leaves(getattr(dense, 'input_dilation', None))):
     return f'its input_dilation={dense.input_dilation} is not 1'
-  for name, default in _DEFAULT_CALLABLES.items():
-    if getattr(dense, name, default) is not default:
+  if getattr(dense, 'batch_axis', None):
+    return f'its batch_axis={dict(dense.batch_axis)} is not empty'
+  for name, defaults in _DEFAULT_CALLABLES.items():
+    if not any(getattr(dense, name, default) is default for default in defaults):
       return f'its {name} is not the default'
   return ''
 
@@ -32,45 +36,73 @@ def unsupported(dense: nnx.Module) -> str:
 class Factorised(nnx.Module):
   """Base of the layers: one `nnx.Param` per factor, under the names the format gives.
 
-  A shuffle's index is a plain `nnx.Variable`. Subclasses name their dense counterpart in `DENSE`
-  and the constructor arguments they share with it in `SHARED`.
+  A shuffle's index is a plain `nnx.Variable`. Subclasses name their dense counterpart in `DENSE`,
+  its weight in `WEIGHT` and the constructor arguments they share with it in `SHARED`.
+
+  A stack of layers, such as `nnx.vmap` makes for `nnx.scan`, has further axes in front of every
+  array; `from_dense` decomposes all its weights as one batch.
   """
 
   DENSE: type[nnx.Module]
   SHARED: tuple[str, ...]
+  WEIGHT = 'kernel'
+
+  @staticmethod
+  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+    """Shape (in, out) or (*kernel_size, in, out) that a scheme sees, of a dense layer or ours."""
+    raise NotImplementedError
+
+  @classmethod
+  def array_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
+    """Shape in which flax stores that weight."""
+    return cls.weight_shape(layer)
+
+  @classmethod
+  def stack_shape(cls, dense: nnx.Module) -> tuple[int, ...]:
+    """Axes in front of the weight of a stack of layers; () for one layer."""
+    shape = getattr(dense, cls.WEIGHT).shape
+    return tuple(shape[: len(shape) - len(cls.array_shape(dense))])
 
   def _setup(
     self,
-    shape: tuple[int, ...],
     scheme: Scheme,
-    kernel_std: float | None,
+    std: float | None,
     bias_init: nnx.Initializer,
+    bias_shape: tuple[int, ...],
     rngs: nnx.Rngs,
   ) -> None:
-    """Binds the scheme to the kernel's shape and draws factors and bias."""
+    """Binds the scheme to the weight's shape and draws factors and bias."""
     self.scheme = scheme
-    self.parametrization = scheme.bind(shape)
-    self._store(self.parametrization.init(rngs.params(), kernel_std, self.param_dtype))
+    self.parametrization = scheme.bind(self.weight_shape(self))
+    self._store(self.parametrization.init(rngs.params(), std, self.param_dtype))
     self.bias = nnx.data(None)
     if self.use_bias:
-      self.bias = nnx.Param(bias_init(rngs.params(), (self.out_features,), self.param_dtype))
+      bias = bias_init(rngs.params(), (math.prod(bias_shape),), self.param_dtype)
+      self.bias = nnx.Param(bias.reshape(bias_shape))
 
   @classmethod
   def from_dense(cls, dense: nnx.Module, scheme: Scheme, key: Array | None = None) -> 'Factorised':
-    """A trained dense layer with its kernel decomposed and its bias copied.
+    """A trained dense layer with its weight decomposed and its bias copied.
 
     Args:
-      dense: `nnx.Linear` or `nnx.Conv`, as the class; it is left unchanged.
-      scheme: how to decompose the kernel.
+      dense: the flax layer of the same name; it is left unchanged.
+      scheme: how to decompose the weight.
       key: PRNG key, for schemes that draw random numbers (CP, shuffled).
 
     Raises:
       ValueError: a masked or input-dilated convolution, a layer with callables of its own, or a
-        scheme that does not fit the kernel.
+        scheme that does not fit the weight.
     """
     layer = cls.abstract(dense, scheme)
-    layer._store(layer.parametrization.decompose(dense.kernel[...], key))
-    if dense.use_bias:
+    stack = cls.stack_shape(dense)
+    weights = getattr(dense, cls.WEIGHT)[...].reshape(-1, *cls.weight_shape(dense))
+    if stack:
+      keys = None if key is None else jax.random.split(key, len(weights))
+      found = jax.vmap(layer.parametrization.decompose)(weights, keys)
+      layer._store({n: a.reshape(*stack, *a.shape[1:]) for n, a in found.items()})
+    else:
+      layer._store(layer.parametrization.decompose(weights[0], key))
+    if getattr(dense, 'use_bias', False):
       layer.bias = nnx.Param(jnp.copy(dense.bias[...]))
     return layer
 
@@ -80,21 +112,35 @@ class Factorised(nnx.Module):
     if reason := unsupported(dense):
       raise ValueError(f'dense: {type(dense).__name__} has no factorised form: {reason}')
     options = {name: getattr(dense, name) for name in cls.SHARED}
-    return nnx.eval_shape(lambda: cls(**options, scheme=scheme, rngs=nnx.Rngs(0)))
+    layer = nnx.eval_shape(lambda: cls(**options, scheme=scheme, rngs=nnx.Rngs(0)))
+    if stack := cls.stack_shape(dense):
+      for name in (*layer.parametrization.names, 'bias'):
+        one = getattr(layer, name)
+        if one is not None:
+          shape = jax.ShapeDtypeStruct((*stack, *one.shape), one.dtype)
+          setattr(layer, name, type(one)(shape))
+    return layer
 
   def to_dense(self) -> nnx.Module:
-    """The dense flax layer with the rebuilt kernel."""
+    """The dense flax layer with the rebuilt weight."""
     options = {name: getattr(self, name) for name in self.SHARED}
     dense = nnx.eval_shape(lambda: self.DENSE(**options, rngs=nnx.Rngs(0)))
-    dense.kernel = nnx.Param(self.kernel)
-    if self.use_bias:
+    setattr(dense, self.WEIGHT, nnx.Param(self.kernel))
+    if self.bias is not None:
       dense.bias = nnx.Param(jnp.copy(self.bias[...]))
     return dense
 
   @property
   def kernel(self) -> Array:
-    """The rebuilt dense kernel."""
-    return self.parametrization.dense(self._load())
+    """The rebuilt dense weight, in the shape in which flax stores it."""
+    factors = self._load()
+    shapes = self.parametrization.network.shapes()
+    name = next(iter(shapes))
+    stack = factors[name].shape[: factors[name].ndim - len(shapes[name])]
+    rebuild = self.parametrization.dense
+    for _ in stack:
+      rebuild = jax.vmap(rebuild)
+    return rebuild(factors).reshape(*stack, *self.array_shape(self))
 
   def _store(self, factors: Mapping[str, Array]) -> None:
     for name, value in factors.items():
@@ -105,10 +151,6 @@ class Factorised(nnx.Module):
 
   def _promoted(self, inputs: Array) -> tuple[Array, dict[str, Array], Array | None]:
     """Inputs, factors and bias in the layer's compute dtype, by flax's promotion rule."""
-    if inputs.ndim == 0 or inputs.shape[-1] != self.in_features:
-      raise ValueError(
-        f'inputs has shape {inputs.shape}; this layer needs {self.in_features} channels last'
-      )
     factors = self._load()
     index = {k: factors.pop(k) for k in ('index',) if k in factors}
     bias = None if self.bias is None else self.bias[...]
@@ -118,6 +160,14 @@ class Factorised(nnx.Module):
     return inputs, dict(zip(factors, values)) | index, bias
 
 
-def add_bias(y: Array, bias: Array | None) -> Array:
-  """Adds a bias (channels,) to the last axis, if there is one."""
-  return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + (bias.size,))
+def check_channels(inputs: Array, channels: int) -> None:
+  """The last axis of a layer's input."""
+  if inputs.ndim == 0 or inputs.shape[-1] != channels:
+    raise ValueError(f'inputs has shape {inputs.shape}; this layer needs {channels} channels last')
+
+
+def finish(y: Array, bias: Array | None, out_sharding: object) -> Array:
+  """Adds a bias to the last axes and places the result, where these are given."""
+  if bias is not None:
+    y = y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+  return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)

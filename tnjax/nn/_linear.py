@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tnjax.nn._factorised import Factorised, add_bias
+from tnjax.nn._factorised import Factorised, check_channels, finish
 from tnjax.schemes import Scheme
 
 
@@ -33,6 +33,11 @@ class Linear(Factorised):
   DENSE = nnx.Linear
   SHARED = ('in_features', 'out_features', 'use_bias', 'dtype', 'param_dtype', 'precision')
 
+  @staticmethod
+  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+    """(in_features, out_features)."""
+    return layer.in_features, layer.out_features
+
   def __init__(
     self,
     in_features: int,
@@ -53,10 +58,11 @@ class Linear(Factorised):
     self.dtype = dtype
     self.param_dtype = param_dtype
     self.precision = precision
-    self._setup((in_features, out_features), scheme, kernel_std, bias_init, rngs)
+    self._setup(scheme, kernel_std, bias_init, (out_features,), rngs)
 
-  def __call__(self, inputs: Array) -> Array:
+  def __call__(self, inputs: Array, out_sharding: object = None) -> Array:
     """Maps (..., in_features) to (..., out_features)."""
+    check_channels(inputs, self.in_features)
     inputs, factors, bias = self._promoted(inputs)
     y = self.parametrization.apply(factors, inputs, precision=self.precision)
-    return add_bias(y, bias)
+    return finish(y, bias, out_sharding)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax import contraction, formats
-from tnjax.contraction import Geometry, Network
+from tnjax.contraction import Geometry, Layer, Network
 from tnjax.decompositions import check_input, cp_als, hooi, tr_als, tt_svd
 from tnjax.ops import HIGHEST, peak, permutation
 from tnjax.schemes._fold import Fold, spatial_labels
@@ -95,9 +95,8 @@ class Parametrization:
     if self.fold.shuffled:
       out = [geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)]
       return math.prod(self.fold.shape) * math.prod(out)
-    return contraction.chain_macs(
-      self.network, self.fold.inputs, self.fold.outputs, geometry, spatial
-    )
+    layer = Layer(self.network, self.fold.inputs, self.fold.outputs, geometry, 1, spatial)
+    return sum(step.pair.macs for step in contraction.chain(layer))
 
   def decompose(self, weight: Array, key: Array | None = None) -> dict[str, Array]:
     """Factors of a dense weight, balanced: slices that meet at a bond have equal norms.
@@ -174,9 +173,50 @@ class Parametrization:
       y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
     else:
       ends = (self.fold.inputs, self.fold.outputs)
-      plan = contraction.plan(self.network, *ends, geometry, x.shape[0], x.shape[1:-1])
-      y = contraction.execute(plan, self.network, factors, x, *ends, geometry, precision)
+      layer = Layer(self.network, *ends, geometry, x.shape[0], x.shape[1:-1])
+      y = contraction.apply(layer, factors, x, precision)
     return y.reshape(*lead, *y.shape[1:])
+
+  def rows(self, factors: Mapping[str, Array], ids: Array) -> Array:
+    """Rows of the matrix that the factors stand for, without the others: (..., T) for ids (...).
+
+    Of every factor only the slices that the digits of the ids name are contracted; a shuffled
+    matrix is rebuilt. Ids must be in range.
+
+    >>> import tnjax as tn
+    >>> p = tn.schemes.r_tt(ranks=2, in_modes=(5, 4), out_modes=(3, 2)).bind((20, 6))
+    >>> factors = p.init(jax.random.key(0))
+    >>> ids = jnp.array([[0, 7], [19, 3]])
+    >>> bool(jnp.allclose(p.rows(factors, ids), p.dense(factors)[ids], atol=1e-5))
+    True
+    """
+    if self.fold.shuffled:
+      return self.dense(factors)[ids]
+    net, sizes, arrays = self.network, dict(self.fold.axes), {}
+    digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
+    digit = dict(zip(self.fold.inputs, digits))
+    labels = []
+    for name, own in zip(net.names, net.labels):
+      picked = tuple(a for a in own if a in digit)
+      rest = tuple(a for a in own if a not in digit)
+      array = factors[name].reshape(net.shapes()[name])
+      if picked:
+        array = array.transpose([own.index(a) for a in (*picked, *rest)])
+        array = array[tuple(digit[a] for a in picked)]
+      arrays[name] = array
+      labels.append((*(('ids',) if picked else ()), *rest))
+    picked = Network(net.names, tuple(labels), (*net.sizes, ('ids', ids.size)))
+    out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs))
+    return out.reshape(*ids.shape, self.fold.shape[-1])
+
+  def attend(self, factors: Mapping[str, Array], x: Array, precision: object = None) -> Array:
+    """`x @ matrix.T` for x (..., T): scores (..., S), as an embedding's output layer needs them."""
+    if self.fold.shuffled:
+      return jnp.matmul(x, self.dense(factors).T, precision=precision)
+    batch = math.prod(x.shape[:-1])
+    layer = Layer(self.network, self.fold.outputs, self.fold.inputs, batch=batch)
+    y = contraction.apply(layer, factors, x.reshape(batch, -1), precision)
+    return y.reshape(*x.shape[:-1], self.fold.shape[0])
 
 
 def _turn(labels: tuple[str, ...]) -> int:

@@ -1,0 +1,15 @@
+"""The README's Python runs from top to bottom, as a newcomer would paste it."""
+
+import pathlib
+import re
+
+README = pathlib.Path(__file__).parent.parent / 'README.md'
+
+
+def test_every_python_block_runs(capsys):
+  blocks = re.findall(r'```python\n(.*?)```', README.read_text(), flags=re.S)
+  names = {}
+  for block in blocks:
+    exec(compile(block, 'README.md', 'exec'), names)
+  assert len(blocks) >= 5
+  assert 'whole model' in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_embeddings():
   small, report = tn.compress(Tied(), (('embed', SVD),))
   assert isinstance(small.embed, tn.nn.Embed)
   assert report.layers[0].shape == (64, 16)
-  assert report.params == 4 * 80
+  assert report.params == 7 * 80
   assert small(jnp.array([1, 2])).shape == (2, 64)
 
 

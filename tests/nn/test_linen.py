@@ -77,5 +77,5 @@ def test_scan_over_layers():
   expected = x
   for i in range(3):
     core_0, core_1, bias = (cores[n][i] for n in ('core_0', 'core_1', 'bias'))
-    expected = jnp.tanh(expected @ core_0 @ core_1 + bias)
+    expected = jnp.tanh(expected @ core_0 @ core_1 + bias[None])
   np.testing.assert_allclose(found, expected, atol=1e-5)

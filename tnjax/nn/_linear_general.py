@@ -19,7 +19,8 @@ class LinearGeneral(Factorised):
 
   Args:
     in_features, out_features: int or sizes of the axes that are contracted and that replace them.
-    axis: the input's axes that `in_features` names, in that order.
+    axis: the input's axes that are contracted; as in flax, `in_features` names them in the
+      input's order, whatever the order here.
     scheme: a scheme such as `tn.schemes.svd(rate=0.5)`, for the matrix.
     use_bias, dtype, param_dtype, precision, bias_init: as in `nnx.LinearGeneral`.
     kernel_std: as in `Linear`.
@@ -89,17 +90,15 @@ class LinearGeneral(Factorised):
 
   def __call__(self, inputs: Array, out_sharding: object = None) -> Array:
     """Contracts the axes `axis`; the others come first, in order, then out_features."""
-    shape = inputs.shape
-    if any(not -len(shape) <= a < len(shape) for a in self.axis) or self.in_features != tuple(
-      shape[a] for a in self.axis
-    ):
+    shape, order = inputs.shape, inputs.ndim
+    axes = sorted(a % order for a in self.axis if -order <= a < order)
+    if tuple(shape[a] for a in axes) != self.in_features:
       raise ValueError(
         f'inputs has shape {shape}; this layer needs {self.in_features} along its axes {self.axis}'
       )
     inputs, factors, bias = self._promoted(inputs)
-    count = len(self.axis)
-    x = jnp.moveaxis(inputs, self.axis, range(-count, 0))
-    lead = x.shape[: x.ndim - count]
+    x = jnp.moveaxis(inputs, axes, range(-len(axes), 0))
+    lead = x.shape[: order - len(axes)]
     x = x.reshape(*lead, math.prod(self.in_features))
     y = self.parametrization.apply(factors, x, precision=self.precision)
     return finish(y.reshape(*lead, *self.out_features), bias, out_sharding)

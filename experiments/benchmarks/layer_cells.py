@@ -53,10 +53,10 @@ class LayerCell:
     return Layer(p.network, p.fold.inputs, p.fold.outputs, self.geometry, self.batch, spatial)
 
 
-def _pair(weight: str, scheme: str, batch: int, **options: object) -> Iterator[LayerCell]:
+def _pair(weight: str, method: str, batch: int, **options: object) -> Iterator[LayerCell]:
   for training in (False, True):
     end = 'train' if training else 'infer'
-    yield LayerCell(f'{weight}_{scheme}_b{batch}_{end}', batch=batch, training=training, **options)
+    yield LayerCell(f'{weight}_{method}_b{batch}_{end}', batch=batch, training=training, **options)
 
 
 def _rated(

@@ -36,6 +36,11 @@ class Pair:
     return self.rows * self.columns * self.depth * self.groups * self.taps
 
   @property
+  def depthwise(self) -> bool:
+    """Whether nothing is summed but taps."""
+    return self.taps > 1 and self.depth == self.columns == 1
+
+  @property
   def floats(self) -> int:
     """Entries read and written."""
     return self.left + self.right + self.out + 2 * self.moved
@@ -52,11 +57,13 @@ class Device:
     cache: bytes.
     moving: bytes per second of a transposition.
     launch: seconds that any step takes.
-    small: rows, columns and depth of a product with which it reaches half the rate.
+    rows, columns: with so many, a product reaches half of that rate.
+    lanes: of a vector: columns, and channels of a convolution, count in multiples of it.
     conv: rate of a convolution over that of a matrix product.
-    conv_small: as `small`, of a convolution.
     shifted: entries per second of a depthwise convolution, counted once per tap.
-    weights: time of the right operand's gradient, a sum over all rows, over that of the result.
+    shifted_back: the same of its two gradients together.
+    weights, conv_weights: time of the right operand's gradient, a sum over all rows, over that of
+      the result, for a product and a convolution.
     source: where the figures are from.
   """
 
@@ -66,11 +73,14 @@ class Device:
   cache: float
   moving: float
   launch: float
-  small: tuple[float, float, float]
+  rows: float
+  columns: float
+  lanes: int
   conv: float
-  conv_small: tuple[float, float, float]
   shifted: float
+  shifted_back: float
   weights: float
+  conv_weights: float
   source: str
 
 
@@ -85,27 +95,33 @@ def _accelerator(
     cache=0.0,
     moving=bandwidth / 2,
     launch=launch,
-    small=(small,) * 3,
+    rows=small,
+    columns=small / 4,
+    lanes=8,
     conv=0.7,
-    conv_small=(small,) * 3,
     shifted=bandwidth / 8,
+    shifted_back=bandwidth / 16,
     weights=1.0,
+    conv_weights=1.0,
     source=source,
   )
 
 
 _CPU = Device(
-  flops=3.8e11,
+  flops=3.5e11,
   bandwidth=3.0e10,
   fresh=2.5e9,
   cache=3.2e7,
   moving=6.0e9,
   launch=9e-6,
-  small=(118.0, 26.0, 0.7),
-  conv=0.87,
-  conv_small=(118.0, 35.0, 11.0),
+  rows=104.0,
+  columns=6.0,
+  lanes=16,
+  conv=0.6,
   shifted=1.3e10,
-  weights=2.7,
+  shifted_back=4.0e8,
+  weights=2.5,
+  conv_weights=3.5,
   source='fitted to 1,350 steps of factorised layers timed on 2 cores of a Xeon (Sapphire Rapids)',
 )
 DEVICES = {
@@ -143,7 +159,7 @@ def cost_of(objective: str, training: bool, device: Device) -> Callable[[Pair], 
   if objective == 'time':
     if not training:
       return lambda p: seconds(p, device)
-    return lambda p: (1 + device.weights) * seconds(p, device) + seconds(_gradient(p), device)
+    return lambda p: seconds(p, device) + _back_seconds(p, device)
   products = 3 if training else 1  # the backward ones have the same work and operands
   if objective == 'flops':
     return lambda p: 2.0 * products * p.macs
@@ -155,18 +171,31 @@ def seconds(pair: Pair, device: Device) -> float:
   moves = device.launch + 2 * _ITEM * pair.moved / device.moving
   moves += max(0.0, _ITEM * pair.out - device.cache) / device.fresh
   traffic = _ITEM * (pair.left + pair.right + pair.out) / device.bandwidth
-  if pair.depth == pair.columns == 1 and pair.taps > 1:
+  if pair.depthwise:
     return max(traffic, pair.macs / device.shifted) + moves
   if pair.taps == 1 and min(pair.rows, pair.columns) == 1:  # matrix times vector
     return traffic + moves
-  rate, small = device.flops, device.small
+  rate = device.flops * pair.rows / (pair.rows + device.rows)
+  columns, depth = _filled(pair.columns, device.lanes), 1.0
   if pair.taps > 1:
-    rate, small = rate * device.conv, device.conv_small
-  for size, half in zip((pair.rows, pair.columns, pair.depth), small):
-    rate *= size / (size + half)
+    rate, depth = rate * device.conv, _filled(pair.depth, device.lanes)
+  rate *= columns * depth * pair.columns / (pair.columns + device.columns * columns)
   return max(traffic, 2 * pair.macs / rate) + moves
 
 
-def _gradient(p: Pair) -> Pair:
-  """Result and right operand give the left one's gradient."""
-  return dataclasses.replace(p, columns=p.depth, depth=p.columns, left=p.out, out=p.left)
+def _filled(size: int, lanes: int) -> float:
+  """Share of vector lanes in use."""
+  return size / (-(-size // lanes) * lanes)
+
+
+def _back_seconds(pair: Pair, device: Device) -> float:
+  """Estimated time of both gradients: of the left operand by one more product with the right one,
+  of the right one by a sum over all rows.
+  """
+  if pair.depthwise:
+    return pair.macs / device.shifted_back
+  left = dataclasses.replace(
+    pair, columns=pair.depth, depth=pair.columns, left=pair.out, out=pair.left
+  )
+  share = device.weights if pair.taps == 1 else device.conv_weights
+  return seconds(left, device) + share * seconds(pair, device)

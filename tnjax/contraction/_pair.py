@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import opt_einsum
-from jax import Array, lax
+from jax import Array
 
 from tnjax.contraction._conv import Geometry, convolve, pad_zeros
+from tnjax.contraction._depthwise import depthwise
 
 Labels = tuple[str, ...]
 
@@ -107,34 +107,11 @@ def _convolved(
 def _shifted(
   x: Array, x_labels: Labels, factor: Array, factor_labels: Labels, geometry: Geometry
 ) -> Array:
-  """Depthwise convolution as a sum of shifted products, one per kernel tap.
-
-  XLA's grouped convolution runs 4 to 16 times slower on CPU (measured, design.md rule 6).
-  """
-  n = len(geometry.spatial)
+  """A factor that carries nothing but taps and labels of x, which it keeps."""
   own = [a for a in x_labels if a in factor_labels]
   taps = [a for a in geometry.spatial if a in factor_labels]
   sizes = dict(zip(factor_labels, factor.shape))
   factor = factor.transpose([factor_labels.index(a) for a in (*taps, *own)])
-  kernel = [sizes.get(a, 1) for a in geometry.spatial]
-  factor = factor.reshape(*kernel, *(1,) * (n + 1), *(sizes.get(a, 1) for a in x_labels))
-  channels = len(x_labels)
-  padded = pad_zeros(x, geometry.padding, channels)
-  out_size = [
-    (size - (k - 1) * d - 1) // s + 1
-    for size, k, d, s in zip(padded.shape[1:], kernel, geometry.dilation, geometry.strides)
-  ]
-  wide = jnp.promote_types(x.dtype, jnp.float32)  # as XLA accumulates
-  out = None
-  for index in np.ndindex(*kernel):
-    start = [i * d for i, d in zip(index, geometry.dilation)]
-    stop = [b + (m - 1) * s + 1 for b, m, s in zip(start, out_size, geometry.strides)]
-    window = lax.slice(
-      padded,
-      (0, *start, *(0,) * channels),
-      (padded.shape[0], *stop, *padded.shape[1 + n :]),
-      (1, *geometry.strides, *(1,) * channels),
-    )
-    term = window.astype(wide) * factor[index].astype(wide)
-    out = term if out is None else out + term
-  return out.astype(x.dtype)
+  factor = factor.reshape([sizes.get(a, 1) for a in (*geometry.spatial, *x_labels)])
+  padded = pad_zeros(x, geometry.padding, len(x_labels))
+  return depthwise(padded, factor, geometry.strides, geometry.dilation)

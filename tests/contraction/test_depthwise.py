@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.test_util import check_grads
+
+from tnjax.contraction._depthwise import depthwise
+
+KEY = jax.random.key(0)
+FORMS = pytest.mark.parametrize(
+  ('size', 'kernel', 'strides', 'dilation'),
+  [((7,), (3,), (1,), (2,)), ((8, 9), (3, 2), (2, 1), (1, 2)), ((9, 8), (2, 3), (3, 2), (1, 1))],
+)
+
+
+def reference(x, taps, strides, dilation):
+  spatial = 'DHW'[3 - len(strides) :]
+  return lax.conv_general_dilated(
+    x,
+    taps[..., None, :],
+    strides,
+    'VALID',
+    rhs_dilation=dilation,
+    dimension_numbers=(f'N{spatial}C', f'{spatial}IO', f'N{spatial}C'),
+    feature_group_count=x.shape[-1],
+  )
+
+
+def operands(size, kernel, channels=4):
+  x = jax.random.normal(KEY, (2, *size, channels), 'float64')
+  return x, jax.random.normal(jax.random.key(1), (*kernel, channels), 'float64')
+
+
+@FORMS
+def test_equals_the_grouped_convolution_and_so_do_its_derivatives(size, kernel, strides, dilation):
+  with jax.enable_x64(True):
+    args = operands(size, kernel)
+
+    def loss(f):
+      return lambda *args: jnp.sum(jnp.sin(f(*args, strides, dilation)))
+
+    found, expected = (jax.value_and_grad(loss(f), (0, 1))(*args) for f in (depthwise, reference))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), found, expected)
+    check_grads(loss(depthwise), args, 2, modes=['fwd', 'rev'], rtol=1e-3)
+
+
+def test_batches_of_either_operand():
+  with jax.enable_x64(True):
+    x, taps = operands((6, 5), (3, 3))
+    xs, ts = jnp.stack([x, 2 * x]), jnp.stack([taps, -taps])
+    for axes in ((0, None), (None, 0), (0, 0)):
+      args = [a if k == 0 else b for k, a, b in zip(axes, (xs, ts), (x, taps))]
+      run = jax.vmap(lambda x, t: depthwise(x, t, (1, 2), (1, 1)), axes)
+      loop = [
+        depthwise(*(a[i] if k == 0 else a for k, a in zip(axes, args)), (1, 2), (1, 1))
+        for i in range(2)
+      ]
+      np.testing.assert_allclose(run(*args), jnp.stack(loop), atol=1e-12)
+      np.testing.assert_allclose(jax.jit(run)(*args), run(*args), atol=1e-12)
+
+
+def test_taps_alike_for_all_channels_of_an_axis():
+  with jax.enable_x64(True):
+    x = jax.random.normal(KEY, (2, 6, 3, 4), 'float64')
+    taps = jax.random.normal(KEY, (3, 1, 4), 'float64')
+    wide = jnp.broadcast_to(taps, (3, 3, 4))
+
+    def loss(taps):
+      return jnp.sum(jnp.sin(depthwise(x, taps, (1,), (1,))))
+
+    np.testing.assert_allclose(loss(taps), loss(wide))
+    np.testing.assert_allclose(jax.grad(loss)(taps), jax.grad(loss)(wide).sum(1, keepdims=True))
+
+
+def test_half_precision_is_accumulated_in_single():
+  x, taps = jnp.ones((1, 300, 1), 'bfloat16'), jnp.full((300, 1), 1.0, 'bfloat16')
+  out = depthwise(x, taps, (1,), (1,))
+  assert out.dtype == 'bfloat16'
+  assert out.item() == 300

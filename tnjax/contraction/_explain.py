@@ -14,12 +14,11 @@ def explain(plan: Plan) -> str:
 
   >>> from tnjax.contraction import Layer, Network, plan
   >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 64), ('t1', 64), ('r', 4)))
-  >>> table = explain(plan(Layer(net, ('s1',), ('t1',), batch=8), device='cpu'))
-  >>> for line in table.splitlines()[:3]:
-  ...   print(line)
-  step  left  right  result       MACs  kB  time
-  1     x     a      8 | r=4     2,048   3   50%
-  2     x a   b      8 | t1=64   2,048   3   50%
+  >>> table = explain(plan(Layer(net, ('s1',), ('t1',), batch=8)))
+  >>> for line in table.splitlines()[1:3]:
+  ...   print(line[:40].rstrip())
+  1      x     a      8 | r=4     2,048
+  2      x a   b      8 | t1=64   2,048
   """
   layer, device = plan.layer.subsampled, device_of(plan.device)
   cost = cost_of('time', plan.training, device)

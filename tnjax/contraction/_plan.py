@@ -121,6 +121,7 @@ def plan(
   Raises:
     ValueError: an unknown objective or device.
 
+  >>> from tnjax.contraction import Network
   >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 64), ('t1', 64), ('r', 4)))
   >>> p = plan(Layer(net, ('s1',), ('t1',), batch=8), 'flops')
   >>> p.macs == 8 * 64 * 4 * 2, p.rebuilds, p.layer.dense_macs

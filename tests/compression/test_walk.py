@@ -64,7 +64,8 @@ def test_embeddings():
     def __call__(self, ids):
       return self.embed.attend(self.embed(ids))
 
-  small, report = tn.compress(Tied(), (('embed', SVD),))
+  small, report = tn.compress(Tied(), (('embed', SVD),), input_shape=(7,))
+  assert report.macs == 0  # look-ups count none
   assert isinstance(small.embed, tn.nn.Embed)
   assert report.layers[0].shape == (64, 16)
   assert report.params == 7 * 80
@@ -105,6 +106,11 @@ def test_a_scanned_stack(name):
   assert kernels.shape == (3, 8, 8)
   gap = jnp.linalg.norm(kernels - model.layers.kernel[...])
   np.testing.assert_allclose(gap, row.squared_error**0.5, rtol=1e-3)
+  assert tn.compression.plan(model, rules, input_shape=(8,)).dense_macs == 3 * 64
+  again = tn.compression.plan(small, (('layers', None),), input_shape=(8,)).layers[0]
+  assert (again.shape, again.params) == ((3, 8, 8), row.params)
+  with pytest.raises(ValueError, match=r'stack \(3,\)'):
+    small.layers(jnp.ones((2, 8)))
   x = jax.random.normal(KEY, (2, 8))
   expected = x
   for kernel in kernels:
@@ -114,6 +120,16 @@ def test_a_scanned_stack(name):
   assert shapes == jax.tree.map(lambda a: a.shape, nnx.state(tn.compression.skeleton(model, rules)))
   back = small.layers.to_dense()
   np.testing.assert_allclose(back.kernel[...], kernels, atol=1e-6)
+
+
+def test_a_stack_along_another_axis_is_refused():
+  @nnx.split_rngs(splits=3)
+  @nnx.vmap(in_axes=0, out_axes=1)
+  def make(rngs):
+    return nnx.Linear(4, 4, rngs=rngs)
+
+  with pytest.raises(ValueError, match='out_axes=0'):
+    tn.nn.Linear.from_dense(make(nnx.Rngs(0)), SVD)
 
 
 def test_a_shared_layer_stays_shared():

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
 from tnjax.contraction._depthwise import depthwise
@@ -78,3 +79,30 @@ def test_half_precision_is_accumulated_in_single():
   out = depthwise(x, taps, (1,), (1,))
   assert out.dtype == 'bfloat16'
   assert out.item() == 300
+
+
+def test_gradients_of_shared_taps_under_shard_map():
+  """Data parallel: the batch is cut over two devices, the taps are the same on both."""
+  mesh = jax.make_mesh((2,), ('b',), axis_types=(AxisType.Auto,))
+  x = jax.random.normal(KEY, (2, 5, 5, 4))
+  taps = jax.random.normal(KEY, (3, 3, 4))
+
+  def loss(taps, x):
+    return jax.lax.psum(jnp.sum(depthwise(x, taps, (1, 1), (1, 1)) ** 2), 'b')
+
+  both = jax.shard_map(
+    jax.grad(loss), mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec('b')),
+    out_specs=PartitionSpec(),
+  )  # fmt: skip
+  whole = jax.grad(lambda taps: jnp.sum(depthwise(x, taps, (1, 1), (1, 1)) ** 2))(taps)
+  np.testing.assert_allclose(both(taps, x), whole, rtol=1e-4)
+
+
+def test_nothing_in_nothing_out():
+  taps = jnp.ones((3, 3, 4))
+  for shape, out in (((0, 5, 5, 4), (0, 3, 3, 4)), ((2, 2, 5, 4), (2, 0, 3, 4))):
+    x = jnp.ones(shape)
+    assert depthwise(x, taps, (1, 1), (1, 1)).shape == out
+    slopes = jax.grad(lambda x, t: depthwise(x, t, (1, 1), (1, 1)).sum(), (0, 1))(x, taps)
+    assert [s.shape for s in slopes] == [shape, taps.shape]
+  assert jax.vmap(lambda x: depthwise(x, taps, (1, 1), (1, 1)))(jnp.ones((0, 1, 5, 5, 4))).size == 0

@@ -238,3 +238,30 @@ def test_bad_arguments_are_named():
     contraction.plan(layer, 'speed')
   with pytest.raises(ValueError, match="device='abacus'.*A100"):
     contraction.plan(layer, device='abacus')
+  with pytest.raises(ValueError, match=r"spatial=\(\).*'h', 'w'"):
+    contraction.plan(Layer(layer.network, layer.inputs, layer.outputs, layer.geometry))
+  other = Geometry.resolve('hw', (5, 5), padding='SAME', size=(9, 9))
+  with pytest.raises(ValueError, match=r'geometry.kernel=\(5, 5\).*size 3'):
+    contraction.plan(Layer(layer.network, layer.inputs, layer.outputs, other, 2, (9, 9)))
+  with pytest.raises(ValueError, match="lacks the network's label"):
+    contraction.plan(Layer(layer.network, layer.inputs, layer.outputs))
+
+
+def test_memory_holds_for_many_operands_too():
+  p = tn.schemes.r_tt(ranks=2, in_modes=(2,) * 11, out_modes=(2,) * 11).bind((2048, 2048))
+  layer = Layer(p.network, p.fold.inputs, p.fold.outputs, batch=3)
+  plan = contraction.plan(layer, memory=50_000)
+  assert max(step.pair.out for step in plan.steps[:-1]) <= 50_000
+  with pytest.raises(ValueError, match='memory=10'):
+    contraction.plan(layer, memory=10)
+
+
+def test_an_empty_batch_or_output():
+  for shape, x, out in (
+    ((8, 4), (0, 8), (0, 4)),
+    ((3, 3, 4, 6), (0, 5, 5, 4), (0, 3, 3, 6)),
+    ((3, 3, 4, 6), (1, 2, 2, 4), (1, 0, 0, 6)),
+  ):
+    for name in ('svd', 'cp'):
+      p = tn.schemes.by_name(name, 0.5).bind(shape)
+      assert p.apply(p.init(KEY), jnp.ones(x)).shape == out

@@ -58,6 +58,15 @@ def test_a_look_up_never_forms_the_table():
   assert compiled.memory_analysis().temp_size_in_bytes < 10**6  # the table has 2 GB
 
 
+def test_very_many_ids_rebuild_the_table():
+  layer = embed('r_tt')
+  ids = jnp.arange(3000) % 30
+  graph, state = nnx.split(layer)
+  compiled = jax.jit(lambda s, i: nnx.merge(graph, s)(i)).lower(state, ids).compile()
+  assert compiled.memory_analysis().temp_size_in_bytes < 4 * 3000 * 12
+  np.testing.assert_allclose(layer(ids), layer.to_dense()(ids), atol=1e-5)
+
+
 def test_from_dense_dtype_and_errors():
   dense = nnx.Embed(16, 8, dtype='bfloat16', rngs=nnx.Rngs(0))
   layer = tn.nn.Embed.from_dense(dense, tn.schemes.svd(ranks=8))

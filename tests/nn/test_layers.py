@@ -157,6 +157,32 @@ def test_bad_input_is_named():
     tn.nn.Conv.from_dense(masked, tn.schemes.svd(rate=0.5))
 
 
+@pytest.mark.parametrize(
+  ('options', 'words'),
+  [
+    ({'kernel_size': ()}, 'kernel_size=()'),
+    ({'kernel_size': (3, 0)}, r'kernel_size=\(3, 0\)'),
+    ({'padding': 1.5}, 'padding=1.5'),
+    ({'feature_group_count': 0}, 'feature_group_count=0'),
+  ],
+)
+def test_bad_options_are_named(options, words):
+  scheme = tn.schemes.tk(rate=0.5)
+  given = {'kernel_size': (3, 3), 'scheme': scheme, 'rngs': nnx.Rngs(0)} | options
+  with pytest.raises(ValueError, match=words):
+    tn.nn.Conv(4, 4, **given)
+  assert tn.nn.Conv(4, 4, np.int64(3), scheme=scheme, rngs=nnx.Rngs(0)).kernel_size == (3,)
+
+
+def test_exports_with_a_symbolic_batch():
+  layer = tn.nn.Linear(8, 4, scheme=tn.schemes.svd(ranks=2), rngs=nnx.Rngs(0))
+  (batch,) = jax.export.symbolic_shape('b')
+  shape = jax.ShapeDtypeStruct((batch, 8), 'float32')
+  exported = jax.export.export(jax.jit(lambda x: layer(x)))(shape)
+  x = jnp.ones((5, 8))
+  np.testing.assert_allclose(exported.call(x), layer(x), rtol=1e-6)
+
+
 def test_layers_with_callables_of_their_own_are_refused():
   def product(*args, **kwargs):
     return jax.lax.dot_general(*args, **kwargs)

@@ -210,17 +210,24 @@ def _row(
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
   before = layer.parametrization if isinstance(layer, nn.Factorised) else None
-  shape = before.fold.shape if before else tuple(weight(layer).shape)
-  params = before.num_params if before else math.prod(shape)
-  macs = None if calls is None else sum(_macs(layer, before, call) for call in calls)
+  stack = layer.stacked if before else _stack(layer)
+  copies = math.prod(stack)
+  shape = (*stack, *before.fold.shape) if before else tuple(weight(layer).shape)
+  params = copies * before.num_params if before else math.prod(shape)
+  macs = None if calls is None else copies * sum(_macs(layer, before, call) for call in calls)
   if parametrization is None:
     return LayerReport(path, shape, None, (), params, params, macs, macs, 0.0, None, reason)
-  copies = math.prod(_LAYERS[type(layer)].stack_shape(layer))
   ranks, stored = parametrization.ranks, copies * parametrization.num_params
   after = None
   if calls is not None:
-    after = sum(_macs(layer, parametrization, call) for call in calls)
+    after = copies * sum(_macs(layer, parametrization, call) for call in calls)
   return LayerReport(path, shape, scheme.name, ranks, stored, params, after, macs, None, None)
+
+
+def _stack(layer: nnx.Module) -> tuple[int, ...]:
+  """Axes of a stack of dense layers; () for a layer of another kind."""
+  kind = _LAYERS.get(type(layer))
+  return kind.stack_shape(layer) if kind else ()
 
 
 def _macs(layer: nnx.Module, parametrization: Parametrization | None, call: tuple) -> int:

@@ -30,12 +30,18 @@ def input_shapes(
     return node
 
   probed = nnx.recursive_map(watch, nnx.clone(model))
-  x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
-  try:
-    nnx.eval_shape(lambda m, x: m(x), probed, x)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'input_shape={tuple(input_shape)} does not fit the model: {error}') from error
-  return seen
+  failures = []
+  for dtype in (jnp.float32, jnp.int32):  # values, or ids for an embedding
+    x = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+    try:
+      nnx.eval_shape(lambda m, x: m(x), probed, x)
+      return seen
+    except (TypeError, ValueError) as error:
+      failures.append(error)
+      seen.clear()
+  raise ValueError(
+    f'input_shape={tuple(input_shape)} does not fit the model: {failures[0]}'
+  ) from failures[0]
 
 
 def _recording(kind: type, seen: dict[str, list[tuple[int, ...]]]) -> type:

@@ -8,7 +8,7 @@ spatial axes by a convolution instead of a sum. A network without an input is co
 """
 
 from tnjax.contraction._apply import apply
-from tnjax.contraction._conv import Geometry, convolve, pad_input
+from tnjax.contraction._conv import Geometry, convolve, ints, pad_input
 from tnjax.contraction._cost import DEVICES, OBJECTIVES, Device, Pair, current_device
 from tnjax.contraction._explain import explain
 from tnjax.contraction._layer import Layer
@@ -32,6 +32,7 @@ __all__ = [
   'current_device',
   'execute',
   'explain',
+  'ints',
   'orders',
   'pad_input',
   'plan',

@@ -70,7 +70,7 @@ class Geometry:
       reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
       pads = lax.padtype_to_pads(size or reach, reach, strides, padding)
     else:
-      pads = ints(padding, n) or tuple(padding)
+      pads = ints(padding, n) or (tuple(padding) if isinstance(padding, Sequence) else ())
       pads = [ints(p, 2) for p in pads]
       if len(pads) != n or None in pads:
         raise ValueError(f'padding={padding} must be a name, an int or {n} of them or of pairs')

@@ -168,6 +168,8 @@ def cost_of(objective: str, training: bool, device: Device) -> Callable[[Pair], 
 
 def seconds(pair: Pair, device: Device) -> float:
   """Estimated time of one contraction: a roofline, lower for small sizes, and what surrounds it."""
+  if not pair.macs:  # an empty batch or output
+    return device.launch
   moves = device.launch + 2 * _ITEM * pair.moved / device.moving
   moves += max(0.0, _ITEM * pair.out - device.cache) / device.fresh
   traffic = _ITEM * (pair.left + pair.right + pair.out) / device.bandwidth

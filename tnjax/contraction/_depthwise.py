@@ -5,6 +5,8 @@ what differentiating the shifts by themselves gives: nine padded arrays, added u
 primitive of its own, linear in both operands, with its transposes spelt out.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,15 +29,28 @@ def depthwise(x: Array, taps: Array, strides: Ints, dilation: Ints) -> Array:
   >>> depthwise(x, jnp.array([[1., 0.], [0., 1.]]), (1,), (1,))[0].tolist()
   [[0.0, 3.0], [2.0, 5.0], [4.0, 7.0]]
   """
-  return _depthwise.bind(x, taps, strides=strides, dilation=dilation)
+  return _depthwise.bind(_as(x, taps), _as(taps, x), strides=strides, dilation=dilation)
+
+
+def _as(x: Array, other: Array) -> Array:
+  """x, typed as varying over all mesh axes over which the other one does, as `shard_map` wants it.
+
+  Products of `lax` see to that themselves; XLA drops the selection.
+  """
+  return jnp.where(False, other.ravel()[0].astype(x.dtype), x) if x.size and other.size else x
+
+
+def _out_size(x: Sequence[int], kernel: Ints, strides: Ints, dilation: Ints) -> Ints:
+  """Sizes of the output's spatial axes, 0 where the kernel does not fit."""
+  return tuple(
+    max(0, (m - (k - 1) * d - 1) // s + 1) for m, k, d, s in zip(x, kernel, dilation, strides)
+  )
 
 
 def _windows(x: Array, kernel: Ints, strides: Ints, dilation: Ints) -> list[Array]:
   """The entries of x that every tap meets."""
   n = len(kernel)
-  size = [
-    (m - (k - 1) * d - 1) // s + 1 for m, k, d, s in zip(x.shape[1:], kernel, dilation, strides)
-  ]
+  size = _out_size(x.shape[1:], kernel, strides, dilation)
   rest = x.ndim - 1 - n
   windows = []
   for index in np.ndindex(*kernel):
@@ -52,8 +67,17 @@ def _windows(x: Array, kernel: Ints, strides: Ints, dilation: Ints) -> list[Arra
   return windows
 
 
+def _out_shape(x: Array, taps: Array, *, strides: Ints, dilation: Ints) -> Ints:
+  n = len(strides)
+  size = _out_size(x.shape[1:], taps.shape[:n], strides, dilation)
+  return (x.shape[0], *size, *x.shape[1 + n :])
+
+
 def _forward(x: Array, taps: Array, *, strides: Ints, dilation: Ints) -> Array:
   n = len(strides)
+  out_shape = _out_shape(x, taps, strides=strides, dilation=dilation)
+  if 0 in out_shape:
+    return jnp.zeros(out_shape, x.dtype)
   wide = jnp.promote_types(x.dtype, jnp.float32)  # as XLA accumulates
   x, taps = lax.optimization_barrier((x, taps))  # not fused with a transposition before it
   weights = taps.reshape(-1, *(1,) * (n + 1), *taps.shape[n:]).astype(wide)
@@ -69,6 +93,8 @@ def _to_input(
 ) -> Array:
   """The slope, with zeros between its entries and around them, meets the taps turned around."""
   n, shape = len(strides), x.aval.shape
+  if 0 in slope.shape:
+    return jnp.zeros(shape, slope.dtype)
   pads = [(0, 0, 0)]
   for m, k, d, s, size in zip(slope.shape[1:], taps.shape, dilation, strides, shape[1:]):
     reach = (k - 1) * d
@@ -83,6 +109,8 @@ def _to_taps(
   slope: Array, x: Array, taps: ad.UndefinedPrimal, *, strides: Ints, dilation: Ints
 ) -> Array:
   n, shape = len(strides), taps.aval.shape
+  if 0 in slope.shape:
+    return jnp.zeros(shape, x.dtype)
   wide = jnp.promote_types(x.dtype, jnp.float32)
   x, slope = lax.optimization_barrier((x, slope))
   alike = tuple(1 + n + i for i, size in enumerate(shape[n:]) if size == 1)
@@ -96,10 +124,11 @@ def _to_taps(
 
 def _batched(args: tuple, axes: tuple, *, strides: Ints, dilation: Ints) -> tuple[Array, int]:
   """The mapped axis becomes one more axis of channels."""
+  (size,) = {a.shape[axis] for a, axis in zip(args, axes) if axis is not None}
   x, taps = (
     a[..., None] if axis is None else jnp.moveaxis(a, axis, -1) for a, axis in zip(args, axes)
   )
-  x = jnp.broadcast_to(x, (*x.shape[:-1], max(x.shape[-1], taps.shape[-1])))
+  x = jnp.broadcast_to(x, (*x.shape[:-1], size))
   return depthwise(x, taps, strides, dilation), x.ndim - 1
 
 
@@ -109,8 +138,7 @@ _depthwise.def_impl(jax.jit(_forward, static_argnames=('strides', 'dilation')))
 
 @_depthwise.def_abstract_eval
 def _(x: jax.core.ShapedArray, taps: jax.core.ShapedArray, **options: Ints) -> object:
-  out = jax.eval_shape(lambda *args: _forward(*args, **options), x, taps)
-  return jax.core.ShapedArray(out.shape, out.dtype)
+  return x.update(shape=_out_shape(x, taps, **options))
 
 
 ad.defbilinear(_depthwise, _to_input, _to_taps)

@@ -22,7 +22,7 @@ def explain(plan: Plan) -> str:
   """
   layer, device = plan.layer.subsampled, device_of(plan.device)
   cost = cost_of('time', plan.training, device)
-  total = sum(cost(step.pair) for step in plan.steps)
+  total = plan.seconds
   rows = [('step', 'left', 'right', 'result', 'MACs', 'kB', 'time')]
   for i, (step, names) in enumerate(zip(plan.steps, plan.order)):
     p = step.pair

@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import opt_einsum
 from jax import Array
 
 from tnjax.contraction._conv import pad_zeros
@@ -19,7 +20,7 @@ from tnjax.contraction._cost import OBJECTIVES, Pair, cost_of, current_device, d
 from tnjax.contraction._layer import Layer
 from tnjax.contraction._pair import Labels, meet, merge
 
-_EXACT = 9  # operands, the input among them; beyond it, the best of a few orders is taken
+_EXACT = 10  # operands, the input among them; beyond it, the best of a few orders is taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,8 @@ def plan(
     memory: most entries that an intermediate result may have; results that nothing avoids may.
 
   Raises:
-    ValueError: an unknown objective or device.
+    ValueError: an unknown objective or device, a layer whose geometry does not fit its network, or
+      a `memory` that no order keeps.
 
   >>> from tnjax.contraction import Network
   >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 64), ('t1', 64), ('r', 4)))
@@ -131,12 +133,17 @@ def plan(
     raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
   device = device or current_device()
   cost = cost_of(objective, training, device_of(device))
+  _check(layer)
   early = layer.subsampled
   if len(layer.operands) <= _EXACT:
     steps = _best(early, cost, memory)
   else:
-    usual = (_steps(early, tree) for tree in _usual_trees(early))
-    steps = min(usual, key=lambda steps: sum(cost(step.pair) for step in steps))
+    usual = [_steps(early, tree) for tree in _usual_trees(early)]
+    if memory is not None:
+      usual = [s for s in usual if all(step.pair.out <= memory for step in s[:-1])]
+    steps = min(usual, key=lambda s: sum(cost(step.pair) for step in s), default=None)
+  if steps is None:
+    raise ValueError(f'memory={memory}: every order has a larger intermediate result')
   return Plan(layer, steps, objective, training, device)
 
 
@@ -241,7 +248,9 @@ def chain(layer: Layer) -> tuple[Step, ...]:
   return _steps(layer.subsampled, _chain_tree(len(layer.operands)))
 
 
-def _best(layer: Layer, cost: Callable[[Pair], float], memory: int | None) -> tuple[Step, ...]:
+def _best(
+  layer: Layer, cost: Callable[[Pair], float], memory: int | None
+) -> tuple[Step, ...] | None:
   """Dynamic program over the subsets of operands: the cheapest way to contract each.
 
   Exact for the work. Traffic and time depend a little on how the labels of an intermediate result
@@ -265,7 +274,7 @@ def _best(layer: Layer, cost: Callable[[Pair], float], memory: int | None) -> tu
       found = (math.inf, *found[1:])
     best[members] = found
   if best[whole][0] == math.inf:
-    raise ValueError(f'memory={memory}: every order has a larger intermediate result')
+    return None
 
   def tree(members: int) -> list[tuple[int, int]]:
     left = best[members][1]
@@ -307,20 +316,47 @@ def _usual_trees(layer: Layer) -> Iterator[list[tuple[int, int]]]:
   """For many operands: the chain, and the factors merged into one or into two groups."""
   count = len(layer.operands)
   yield _chain_tree(count)
-  yield [*_merged(range(1, count)), (1, (1 << count) - 2)]
+  yield [*_merged(layer, range(1, count)), (1, (1 << count) - 2)]
   for k in range(2, count):
     first, second = range(1, k), range(k, count)
     a, b = (sum(1 << i for i in part) for part in (first, second))
-    yield [*_merged(first), *_merged(second), (1, a), (1 | a, b)]
+    yield [*_merged(layer, first), *_merged(layer, second), (1, a), (1 | a, b)]
 
 
-def _merged(members: range) -> list[tuple[int, int]]:
-  """One after the other."""
-  done, tree = 1 << members[0], []
-  for i in members[1:]:
-    tree.append((done, 1 << i))
-    done |= 1 << i
+def _merged(layer: Layer, members: range) -> list[tuple[int, int]]:
+  """Some factors contracted with one another, in opt_einsum's greedy order."""
+  letters = {label: opt_einsum.get_symbol(i) for i, label in enumerate(layer.sizes)}
+  terms = [''.join(letters[x] for x in layer.network.labels[i - 1]) for i in members]
+  left = ''.join(letters[x] for x in layer.labels(sum(1 << i for i in members)))
+  shapes = [tuple(layer.sizes[x] for x in layer.network.labels[i - 1]) for i in members]
+  path, _ = opt_einsum.contract_path(
+    f'{",".join(terms)}->{left}', *shapes, shapes=True, optimize='greedy'
+  )
+  sets, tree = [1 << i for i in members], []
+  for places in path:
+    picked = [sets.pop(k) for k in sorted(places, reverse=True)]
+    for other in picked[1:]:
+      tree.append((picked[0], other))
+      picked[0] |= other
+    sets.append(picked[0])
   return tree
+
+
+def _check(layer: Layer) -> None:
+  """Refuses a layer whose parts do not fit one another."""
+  geometry, sizes = layer.geometry, layer.sizes
+  if len(layer.spatial) != len(geometry.spatial):
+    raise ValueError(
+      f"spatial={layer.spatial} must have a size for each of the geometry's {geometry.spatial}"
+    )
+  for label, size in zip(geometry.spatial, geometry.kernel):
+    if size != sizes.get(label, 1):
+      raise ValueError(
+        f'geometry.kernel={geometry.kernel}: label {label!r} has size {sizes.get(label, 1)} in the '
+        'network'
+      )
+  for label in {'d', 'h', 'w'}.intersection(sizes).difference(geometry.spatial):
+    raise ValueError(f"geometry.spatial={geometry.spatial} lacks the network's label {label!r}")
 
 
 def _subsample(x: Array, layer: Layer) -> Array:

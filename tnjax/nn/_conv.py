@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tnjax.contraction import Geometry, pad_input
+from tnjax.contraction import Geometry, ints, pad_input
 from tnjax.nn._factorised import Factorised, check_channels, finish
 from tnjax.schemes import Scheme, spatial_labels
 
@@ -80,8 +80,15 @@ class Conv(Factorised):
     kernel_std: float | None = None,
     rngs: nnx.Rngs,
   ):
-    kernel_size = (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
-    if in_features % feature_group_count or out_features % feature_group_count:
+    sizes = ints(kernel_size, 1) or tuple(kernel_size)
+    if not 1 <= len(sizes) <= 3 or any(n < 1 for n in sizes):
+      raise ValueError(f'kernel_size={kernel_size} must be one to three positive ints')
+    kernel_size = sizes
+    if (
+      feature_group_count < 1
+      or in_features % feature_group_count
+      or out_features % feature_group_count
+    ):
       raise ValueError(
         f'feature_group_count={feature_group_count} must divide in_features={in_features} and '
         f'out_features={out_features}'

@@ -13,7 +13,8 @@ class Embed(Factorised):
 
   A look-up contracts only the slices of the factors that the rows asked for need: with
   `tn.schemes.r_tt(ranks=8, in_modes=(50, 40, 25), out_modes=(8, 8, 8))` a table of 50,000 x 512
-  is never formed (tensorized embeddings, Hrinchuk et al. 2020). A shuffled table is rebuilt.
+  is never formed (tensorized embeddings, Hrinchuk et al. 2020), unless so many ids are asked for
+  that their slices would take more memory. A shuffled table is always rebuilt.
 
   Args:
     num_embeddings, features: rows and columns of the table.

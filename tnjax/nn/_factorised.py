@@ -40,7 +40,7 @@ class Factorised(nnx.Module):
   its weight in `WEIGHT` and the constructor arguments they share with it in `SHARED`.
 
   A stack of layers, such as `nnx.vmap` makes for `nnx.scan`, has further axes in front of every
-  array; `from_dense` decomposes all its weights as one batch.
+  array (out_axes=0); `from_dense` decomposes all its weights as one batch.
   """
 
   DENSE: type[nnx.Module]
@@ -60,8 +60,15 @@ class Factorised(nnx.Module):
   @classmethod
   def stack_shape(cls, dense: nnx.Module) -> tuple[int, ...]:
     """Axes in front of the weight of a stack of layers; () for one layer."""
-    shape = getattr(dense, cls.WEIGHT).shape
-    return tuple(shape[: len(shape) - len(cls.array_shape(dense))])
+    shape, one = tuple(getattr(dense, cls.WEIGHT).shape), tuple(cls.array_shape(dense))
+    stack = shape[: len(shape) - len(one)]
+    bias = getattr(dense, 'bias', None)
+    if shape != (*stack, *one) or (bias is not None and tuple(bias.shape[: len(stack)]) != stack):
+      raise ValueError(
+        f'{cls.WEIGHT} has shape {shape}; a stack of {type(dense).__name__} must have its own axes '
+        f'in front of {one} (nnx.vmap with out_axes=0), in the bias too'
+      )
+    return stack
 
   def _setup(
     self,
@@ -133,14 +140,17 @@ class Factorised(nnx.Module):
   @property
   def kernel(self) -> Array:
     """The rebuilt dense weight, in the shape in which flax stores it."""
-    factors = self._load()
-    shapes = self.parametrization.network.shapes()
-    name = next(iter(shapes))
-    stack = factors[name].shape[: factors[name].ndim - len(shapes[name])]
-    rebuild = self.parametrization.dense
+    rebuild, stack = self.parametrization.dense, self.stacked
     for _ in stack:
       rebuild = jax.vmap(rebuild)
-    return rebuild(factors).reshape(*stack, *self.array_shape(self))
+    return rebuild(self._load()).reshape(*stack, *self.array_shape(self))
+
+  @property
+  def stacked(self) -> tuple[int, ...]:
+    """The further axes of a stack of layers; () for one layer."""
+    name, shape = next(iter(self.parametrization.network.shapes().items()))
+    found = getattr(self, name).shape
+    return tuple(found[: len(found) - len(shape)])
 
   def _store(self, factors: Mapping[str, Array]) -> None:
     for name, value in factors.items():
@@ -151,6 +161,8 @@ class Factorised(nnx.Module):
 
   def _promoted(self, inputs: Array) -> tuple[Array, dict[str, Array], Array | None]:
     """Inputs, factors and bias in the layer's compute dtype, by flax's promotion rule."""
+    if self.stacked:
+      raise ValueError(f'this is a stack {self.stacked} of layers; call it in nnx.scan or nnx.vmap')
     factors = self._load()
     index = {k: factors.pop(k) for k in ('index',) if k in factors}
     bias = None if self.bias is None else self.bias[...]

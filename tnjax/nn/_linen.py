@@ -14,7 +14,8 @@ def to_linen(
 
   To be called where any Linen layer is made: in `setup`, in an `nn.compact` method, or by itself.
   `init`, `apply`, `nn.scan` and serialisation then work as for `nn.Dense`. A shuffle's index lands
-  in a collection of its own, `'Variable'`.
+  in a collection of its own, `'Variable'`. An `Embed`'s output layer is
+  `module.apply(variables, query, nnx_method='attend')`.
 
   Args:
     layer: the class: `Linear`, `LinearGeneral`, `Conv` or `Embed`.

@@ -15,6 +15,8 @@ from tnjax.decompositions import check_input, cp_als, hooi, tr_als, tt_svd
 from tnjax.ops import HIGHEST, peak, permutation
 from tnjax.schemes._fold import Fold, spatial_labels
 
+_TYPICAL = 32  # batch that a plan is made for where the size is not known
+
 _FORMATS = {'cp': formats.CP, 'tk': formats.Tucker, 'tr': formats.TR, 'tt': formats.TT}
 
 
@@ -173,15 +175,17 @@ class Parametrization:
       y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
     else:
       ends = (self.fold.inputs, self.fold.outputs)
-      layer = Layer(self.network, *ends, geometry, x.shape[0], x.shape[1:-1])
+      batch = x.shape[0] if isinstance(x.shape[0], int) else _TYPICAL  # symbolic, in jax.export
+      layer = Layer(self.network, *ends, geometry, batch, x.shape[1:-1])
       y = contraction.apply(layer, factors, x, precision)
     return y.reshape(*lead, *y.shape[1:])
 
   def rows(self, factors: Mapping[str, Array], ids: Array) -> Array:
-    """Rows of the matrix that the factors stand for, without the others: (..., T) for ids (...).
+    """Rows of the matrix that the factors stand for: (..., T) for ids (...), in range.
 
-    Of every factor only the slices that the digits of the ids name are contracted; a shuffled
-    matrix is rebuilt. Ids must be in range.
+    Of every factor only the slices that the digits of the ids name are contracted. Where these
+    slices would be more than the matrix, which is so for very many ids, and for a shuffled one,
+    the matrix is rebuilt.
 
     >>> import tnjax as tn
     >>> p = tn.schemes.r_tt(ranks=2, in_modes=(5, 4), out_modes=(3, 2)).bind((20, 6))
@@ -190,9 +194,14 @@ class Parametrization:
     >>> bool(jnp.allclose(p.rows(factors, ids), p.dense(factors)[ids], atol=1e-5))
     True
     """
-    if self.fold.shuffled:
-      return self.dense(factors)[ids]
     net, sizes, arrays = self.network, dict(self.fold.axes), {}
+    slices = sum(
+      ids.size * math.prod(net.size(a) for a in own if a[0] != 's')
+      for own in net.labels
+      if any(a[0] == 's' for a in own)
+    )
+    if self.fold.shuffled or slices > math.prod(self.fold.shape):
+      return self.dense(factors)[ids]
     digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
     digit = dict(zip(self.fold.inputs, digits))
     labels = []
@@ -206,7 +215,7 @@ class Parametrization:
       arrays[name] = array
       labels.append((*(('ids',) if picked else ()), *rest))
     picked = Network(net.names, tuple(labels), (*net.sizes, ('ids', ids.size)))
-    out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs))
+    out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs), HIGHEST)
     return out.reshape(*ids.shape, self.fold.shape[-1])
 
   def attend(self, factors: Mapping[str, Array], x: Array, precision: object = None) -> Array:
@@ -215,7 +224,7 @@ class Parametrization:
       return jnp.matmul(x, self.dense(factors).T, precision=precision)
     batch = math.prod(x.shape[:-1])
     layer = Layer(self.network, self.fold.outputs, self.fold.inputs, batch=batch)
-    y = contraction.apply(layer, factors, x.reshape(batch, -1), precision)
+    y = contraction.apply(layer, factors, x.reshape(batch, self.fold.shape[-1]), precision)
     return y.reshape(*x.shape[:-1], self.fold.shape[0])
 
 

@@ -10,7 +10,7 @@ EXPERIMENTS = [
   'scikit-learn>=1.4',
 ]
 # torchTT builds against the torch that is there: `make bench` installs torch first.
-BENCH = ['pyttb>=1.8', 'tensorly>=0.9', 'torch>=2.2', 'torchTT>=0.4']
+BENCH = ['pyttb>=1.8', 'tensorly>=0.9', 'tensorly-torch>=0.5', 'torch>=2.2', 'torchTT>=0.4']
 TEST = ['hypothesis>=6.100', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9,<0.18']
 
 setup(

@@ -122,7 +122,7 @@ _CPU = Device(
   shifted_back=4.0e8,
   weights=2.5,
   conv_weights=3.5,
-  source='fitted to 1,350 steps of factorised layers timed on 2 cores of a Xeon (Sapphire Rapids)',
+  source='2 cores of an Intel Xeon: fitted to 1,350 timed steps, then rounded by hand',
 )
 DEVICES = {
   'cpu': _CPU,

@@ -9,6 +9,7 @@ import pytest
 
 import tnjax as tn
 from experiments.benchmarks.layer_cells import select
+from experiments.benchmarks.layer_peers import layers
 from experiments.benchmarks.layers import summary, table
 
 ROOT = pathlib.Path(__file__).parent.parent.parent.parent
@@ -36,6 +37,17 @@ def test_measures_resumes_and_tries_all_orders(tmp_path):
   assert second['cells'][0] == cell
   assert [c['training'] for c in second['cells']] == [False, True]
   assert 'linear1024_svd10%_b1_train' in done.stdout
+
+
+def test_tltorch_layers_have_the_same_size():
+  pytest.importorskip('tltorch')
+  (cell,) = select('conv64_8_tk10%_b128_infer', full=False)
+  params = cell.parametrization.num_params
+  found = list(layers(cell, params))
+  assert [peer.name for peer in found] == ['tltorch-factorized', 'tltorch-reconstructed']
+  for peer in found:
+    assert 0.8 < peer.params / params < 1.2
+    assert tuple(peer.run().shape) == (128, 64, 8, 8)
 
 
 def test_bad_input_is_one_line(tmp_path):

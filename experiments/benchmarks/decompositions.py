@@ -148,16 +148,7 @@ def _started(path: pathlib.Path, found: list[str], absent: dict[str, str]) -> di
     'absent': absent,
     'cells': [],
   }
-  if not path.exists() or _FRESH.value:
-    return new
-  old = results.read_json(path)
-  for key in ('versions', 'device', 'settings'):
-    if old.get(key) != new[key]:
-      raise ValueError(
-        f'--output={path} has {key} {old.get(key)}; this run has {new[key]}. Choose another file, '
-        'or --fresh to start over'
-      )
-  return old | {'absent': absent}
+  return results.resumed(path, new, _FRESH.value) | {'absent': absent}
 
 
 def _cell(

@@ -104,13 +104,7 @@ def _started(path: pathlib.Path) -> dict:
     'settings': {'repeats': _REPEATS.value},
     'cells': [],
   }
-  if not path.exists() or _FRESH.value:
-    return new
-  old = results.read_json(path)
-  for key in ('versions', 'device', 'settings'):
-    if old.get(key) != new[key]:
-      raise ValueError(f'--output={path} has another {key}; choose another file, or --fresh')
-  return old
+  return results.resumed(path, new, _FRESH.value)
 
 
 def _measured(cell: LayerCell, regret: bool) -> dict:

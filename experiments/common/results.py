@@ -52,6 +52,24 @@ def read_json(path: pathlib.Path) -> dict:
   return content
 
 
+def resumed(path: pathlib.Path, new: Mapping, fresh: bool) -> dict:
+  """The report in `path` if it was made the same way as `new`, to go on with; else `new`.
+
+  Raises:
+    ValueError: the file is damaged, or has other versions, device or settings.
+  """
+  if not path.exists() or fresh:
+    return dict(new)
+  old = read_json(path)
+  for key in ('versions', 'device', 'settings'):
+    if old.get(key) != new[key]:
+      raise ValueError(
+        f'--output={path} has {key} {old.get(key)}; this run has {new[key]}. Choose another file, '
+        'or --fresh to start over'
+      )
+  return old
+
+
 def write_csv(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
   """Writes rows under one header; nested values as JSON."""
   out = io.StringIO()

@@ -13,7 +13,8 @@ from tnjax.contraction._cost import DEVICES, OBJECTIVES, Device, Pair, current_d
 from tnjax.contraction._explain import explain
 from tnjax.contraction._layer import Layer
 from tnjax.contraction._network import Network, contract
-from tnjax.contraction._plan import Plan, Step, chain, execute, orders, plan
+from tnjax.contraction._plan import Plan, execute, plan
+from tnjax.contraction._search import Step, chain, orders
 
 __all__ = [
   'DEVICES',

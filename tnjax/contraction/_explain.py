@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from tnjax.contraction._cost import cost_of, device_of
 from tnjax.contraction._layer import Layer
-from tnjax.contraction._plan import Plan, dense_pair
+from tnjax.contraction._plan import Plan
+from tnjax.contraction._search import dense_pair
 
 
 def explain(plan: Plan) -> str:

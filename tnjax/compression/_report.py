@@ -15,8 +15,13 @@ class LayerReport:
     ranks: of the factors, () for a layer left dense.
     params, dense_params: stored kernel entries after and before (bias not counted).
     macs, dense_macs: multiply-adds for one input, None where the input's shape was not given.
-    squared_error, squared_norm: ||W - W'||^2 and ||W||^2; 0 error where dense, None in a plan.
-    reason: why the layer is dense, '' if it is not.
+    squared_error, squared_norm: ||W - W'||^2 and ||W||^2; 0 error where nothing was done, None in a
+      plan.
+    reason: why the layer stays as it is, '' if it does not.
+    was: name of the scheme it was stored by before, None if it was dense. Its weight was then
+      rebuilt, and everything called dense here is as it was stored.
+    num_iters: sweeps of the solver, the most of a stack; 0 of a direct one, None in a plan.
+    converged: whether its stopping rule was met, in all of a stack; None in a plan.
   """
 
   path: str
@@ -30,6 +35,9 @@ class LayerReport:
   squared_error: float | None
   squared_norm: float | None
   reason: str = ''
+  was: str | None = None
+  num_iters: int | None = None
+  converged: bool | None = None
 
   @property
   def relative_error(self) -> float | None:
@@ -99,28 +107,40 @@ class Report:
 
   def __str__(self) -> str:
     """A table for the terminal."""
-    head = ('layer', 'shape', 'scheme', 'ranks', 'params', 'ratio', 'MACs', 'ratio', 'error')
+    head = ('layer', 'shape', 'scheme', 'ranks', 'params', 'ratio', 'MACs', 'ratio', 'error',
+            'sweeps')  # fmt: skip
     rows = [head, *map(_cells, self.layers), _totals(self)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
       '  '.join(c.ljust(w) if i < 4 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
       for row in rows
     ]
-    return '\n'.join(line.rstrip() for line in [lines[0], '-' * len(lines[0]), *lines[1:]])
+    lines = [lines[0], '-' * len(lines[0]), *lines[1:]]
+    if unfinished := [row.path for row in self.compressed if row.converged is False]:
+      lines.append(f'! not converged: {", ".join(unfinished)}')
+    return '\n'.join(line.rstrip() for line in lines)
 
 
 def _cells(row: LayerReport) -> tuple[str, ...]:
   return (
     row.path,
     'x'.join(map(str, row.shape)),
-    row.scheme or f'dense: {row.reason}',
+    _method(row),
     ','.join(map(str, row.ranks)),
     f'{row.params:,}',
     f'{_ratio(row.params, row.dense_params):.3f}',
     '-' if row.macs is None else f'{row.macs:,}',
     '-' if row.macs is None else f'{_ratio(row.macs, row.dense_macs):.3f}',
     '-' if row.relative_error is None or not row.scheme else f'{row.relative_error:.4f}',
+    '-' if not row.num_iters else f'{row.num_iters}{"" if row.converged else " !"}',
   )
+
+
+def _method(row: LayerReport) -> str:
+  if row.scheme is None:
+    return f'{row.was or "dense"}: {row.reason}'
+  notes = [row.reason, f'was {row.was}' if row.was else '']
+  return row.scheme + ''.join(f' ({note})' for note in notes if note)
 
 
 def _totals(report: Report) -> tuple[str, ...]:
@@ -136,6 +156,7 @@ def _totals(report: Report) -> tuple[str, ...]:
     '-' if macs is None else f'{macs:,}',
     '-' if macs is None else f'{report.macs_ratio:.3f}',
     '-' if error is None else f'{error:.4f}',
+    '',
   )
 
 

@@ -5,8 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 import opt_einsum
 from jax import Array
+
+from tnjax.ops import namespace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,8 @@ def contract(
 ) -> Array:
   """Contracts the whole network to an array with axes `output`, in the order of least work.
 
+  Of NumPy arrays, in NumPy.
+
   >>> net = Network(('a', 'b'), (('i', 'r'), ('r', 'o')), (('i', 2), ('r', 1), ('o', 3)))
   >>> contract(net, {'a': jnp.ones((2, 1)), 'b': jnp.ones((1, 3))}, ('o', 'i')).shape
   (3, 2)
@@ -56,4 +61,6 @@ def contract(
   equation = ','.join(terms) + '->' + ''.join(letters[x] for x in output)
   optimize = 'optimal' if len(terms) <= 5 else 'auto'
   operands = [arrays[name].reshape(shape) for name, shape in network.shapes().items()]
+  if namespace(*operands) is np:
+    return np.einsum(equation, *operands, optimize=True)
   return jnp.einsum(equation, *operands, optimize=optimize, precision=precision)

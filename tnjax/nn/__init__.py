@@ -6,6 +6,7 @@ from tnjax.nn._factorised import Factorised, unsupported
 from tnjax.nn._linear import Linear
 from tnjax.nn._linear_general import LinearGeneral
 from tnjax.nn._linen import to_linen
+from tnjax.nn._registry import factorised_kind, kinds, refusal, register
 
 __all__ = [
   'Conv',
@@ -14,6 +15,10 @@ __all__ = [
   'Linear',
   'LinearGeneral',
   'conv_geometry',
+  'factorised_kind',
+  'kinds',
+  'refusal',
+  'register',
   'to_linen',
   'unsupported',
 ]

@@ -10,7 +10,7 @@ from jax import Array
 
 from tnjax.contraction import Geometry, ints, pad_input
 from tnjax.nn._factorised import Factorised, check_channels, finish
-from tnjax.schemes import Scheme, spatial_labels
+from tnjax.schemes import Parametrization, Scheme, spatial_labels
 
 
 class Conv(Factorised):
@@ -60,6 +60,20 @@ class Conv(Factorised):
       layer.in_features // layer.feature_group_count,
       layer.out_features,
     )
+
+  @classmethod
+  def macs(
+    cls, layer: nnx.Module, parametrization: Parametrization | None, call: Sequence[int]
+  ) -> int:
+    """As `Factorised.macs`; a grouped kernel is rebuilt, and so counts as dense."""
+    shape, n = cls.weight_shape(layer), len(layer.kernel_size)
+    spatial = tuple(call[len(call) - n - 1 : -1])
+    batch = math.prod(call[: len(call) - n - 1])
+    geometry = conv_geometry(layer, spatial)
+    if parametrization is not None and layer.feature_group_count == 1:
+      return batch * parametrization.macs(geometry, spatial)
+    out = (geometry.output_size(a, m) for a, m in zip(geometry.spatial, spatial))
+    return batch * math.prod(shape) * math.prod(out)
 
   def __init__(
     self,

@@ -1,11 +1,13 @@
 """Embedding with a factorised table."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from tnjax.nn._factorised import Factorised, check_channels, finish
-from tnjax.schemes import Scheme
+from tnjax.schemes import Parametrization, Scheme
 
 
 class Embed(Factorised):
@@ -43,6 +45,13 @@ class Embed(Factorised):
   def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
     """(num_embeddings, features)."""
     return layer.num_embeddings, layer.features
+
+  @classmethod
+  def macs(
+    cls, layer: nnx.Module, parametrization: Parametrization | None, call: Sequence[int]
+  ) -> int:
+    """None: a look-up reads."""
+    return 0
 
   def __init__(
     self,

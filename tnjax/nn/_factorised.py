@@ -1,14 +1,14 @@
 """What the factorised layers share: storing factors, conversion, promotion of dtypes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from tnjax.schemes import Scheme
+from tnjax.schemes import Fit, Parametrization, Scheme, fit_all
 
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
@@ -36,8 +36,9 @@ def unsupported(dense: nnx.Module) -> str:
 class Factorised(nnx.Module):
   """Base of the layers: one `nnx.Param` per factor, under the names the format gives.
 
-  A shuffle's index is a plain `nnx.Variable`. Subclasses name their dense counterpart in `DENSE`,
-  its weight in `WEIGHT` and the constructor arguments they share with it in `SHARED`.
+  A shuffle's index, and the data of the key that draws it, are plain `nnx.Variable`s. Subclasses
+  name their dense counterpart in `DENSE`, its weight in `WEIGHT` and the constructor arguments they
+  share with it in `SHARED`; what a layer rebuilds is a `dense_class`, by default that counterpart.
 
   A stack of layers, such as `nnx.vmap` makes for `nnx.scan`, has further axes in front of every
   array (out_axes=0); `from_dense` decomposes all its weights as one batch.
@@ -46,6 +47,7 @@ class Factorised(nnx.Module):
   DENSE: type[nnx.Module]
   SHARED: tuple[str, ...]
   WEIGHT = 'kernel'
+  dense_class: type[nnx.Module]
 
   @staticmethod
   def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
@@ -58,8 +60,19 @@ class Factorised(nnx.Module):
     return cls.weight_shape(layer)
 
   @classmethod
+  def macs(
+    cls, layer: nnx.Module, parametrization: Parametrization | None, call: Sequence[int]
+  ) -> int:
+    """Multiply-adds of one call with an input of shape `call`; dense where no parametrization."""
+    shape = cls.weight_shape(layer)
+    each = math.prod(shape) if parametrization is None else parametrization.macs()
+    return math.prod(call) // shape[0] * each
+
+  @classmethod
   def stack_shape(cls, dense: nnx.Module) -> tuple[int, ...]:
-    """Axes in front of the weight of a stack of layers; () for one layer."""
+    """Axes in front of the weight of a stack of layers, dense or ours; () for one layer."""
+    if isinstance(dense, Factorised):
+      return dense.stacked
     shape, one = tuple(getattr(dense, cls.WEIGHT).shape), tuple(cls.array_shape(dense))
     stack = shape[: len(shape) - len(one)]
     bias = getattr(dense, 'bias', None)
@@ -79,6 +92,7 @@ class Factorised(nnx.Module):
     rngs: nnx.Rngs,
   ) -> None:
     """Binds the scheme to the weight's shape and draws factors and bias."""
+    self.dense_class = self.DENSE
     self.scheme = scheme
     self.parametrization = scheme.bind(self.weight_shape(self))
     self._store(self.parametrization.init(rngs.params(), std, self.param_dtype))
@@ -92,7 +106,8 @@ class Factorised(nnx.Module):
     """A trained dense layer with its weight decomposed and its bias copied.
 
     Args:
-      dense: the flax layer of the same name; it is left unchanged.
+      dense: the flax layer of the same name, or a registered subclass; it is left unchanged. A
+        factorised layer is decomposed again, through the weight it stands for.
       scheme: how to decompose the weight.
       key: PRNG key, for schemes that draw random numbers (CP, shuffled).
 
@@ -100,18 +115,39 @@ class Factorised(nnx.Module):
       ValueError: a masked or input-dilated convolution, a layer with callables of its own, or a
         scheme that does not fit the weight.
     """
+    scheme = scheme.resolve(*cls.weights(dense), keys=cls.keys(dense, key))
     layer = cls.abstract(dense, scheme)
-    stack = cls.stack_shape(dense)
-    weights = getattr(dense, cls.WEIGHT)[...].reshape(-1, *cls.weight_shape(dense))
-    if stack:
-      keys = None if key is None else jax.random.split(key, len(weights))
-      found = jax.vmap(layer.parametrization.decompose)(weights, keys)
-      layer._store({n: a.reshape(*stack, *a.shape[1:]) for n, a in found.items()})
-    else:
-      layer._store(layer.parametrization.decompose(weights[0], key))
-    if getattr(dense, 'use_bias', False):
-      layer.bias = nnx.Param(jnp.copy(dense.bias[...]))
+    layer.fill(dense, fit_all(layer.parametrization, cls.weights(dense), cls.keys(dense, key)))
     return layer
+
+  @classmethod
+  def weights(cls, dense: nnx.Module) -> list[Array]:
+    """The weights of a dense layer as a scheme sees them: one, or those of a stack."""
+    stored = getattr(dense, cls.WEIGHT)[...]
+    shape = cls.weight_shape(dense)
+    if not cls.stack_shape(dense):
+      return [stored.reshape(shape)]
+    return list(stored.reshape(-1, *shape))
+
+  @classmethod
+  def keys(cls, dense: nnx.Module, key: Array | None) -> list[Array | None]:
+    """The PRNG keys that go with `weights`."""
+    count = math.prod(cls.stack_shape(dense))
+    if key is None or not cls.stack_shape(dense):
+      return [key] * count
+    return list(jax.random.split(key, count))
+
+  def fill(self, dense: nnx.Module, found: Sequence[Fit]) -> None:
+    """Gives an `abstract` layer the factors of `weights(dense)`, and the bias."""
+    stack = self.stack_shape(dense)
+    factors = [fit.factors for fit in found]
+    if stack:
+      stacked = jax.tree.map(lambda *a: jnp.stack(a).reshape(*stack, *a[0].shape), *factors)
+      self._store(stacked)
+    else:
+      self._store(factors[0])
+    if getattr(dense, 'use_bias', False):
+      self.bias = nnx.Param(_copy(dense.bias[...]))
 
   @classmethod
   def abstract(cls, dense: nnx.Module, scheme: Scheme) -> 'Factorised':
@@ -120,6 +156,7 @@ class Factorised(nnx.Module):
       raise ValueError(f'dense: {type(dense).__name__} has no factorised form: {reason}')
     options = {name: getattr(dense, name) for name in cls.SHARED}
     layer = nnx.eval_shape(lambda: cls(**options, scheme=scheme, rngs=nnx.Rngs(0)))
+    layer.dense_class = getattr(dense, 'dense_class', type(dense))
     if stack := cls.stack_shape(dense):
       for name in (*layer.parametrization.names, 'bias'):
         one = getattr(layer, name)
@@ -131,10 +168,10 @@ class Factorised(nnx.Module):
   def to_dense(self) -> nnx.Module:
     """The dense flax layer with the rebuilt weight."""
     options = {name: getattr(self, name) for name in self.SHARED}
-    dense = nnx.eval_shape(lambda: self.DENSE(**options, rngs=nnx.Rngs(0)))
+    dense = nnx.eval_shape(lambda: self.dense_class(**options, rngs=nnx.Rngs(0)))
     setattr(dense, self.WEIGHT, nnx.Param(self.kernel))
     if self.bias is not None:
-      dense.bias = nnx.Param(jnp.copy(self.bias[...]))
+      dense.bias = nnx.Param(_copy(self.bias[...]))
     return dense
 
   @property
@@ -154,7 +191,8 @@ class Factorised(nnx.Module):
 
   def _store(self, factors: Mapping[str, Array]) -> None:
     for name, value in factors.items():
-      setattr(self, name, nnx.Variable(value) if name == 'index' else nnx.Param(value))
+      kind = nnx.Variable if name.startswith('index') else nnx.Param
+      setattr(self, name, kind(value))
 
   def _load(self) -> dict[str, Array]:
     return {name: getattr(self, name)[...] for name in self.parametrization.names}
@@ -164,12 +202,17 @@ class Factorised(nnx.Module):
     if self.stacked:
       raise ValueError(f'this is a stack {self.stacked} of layers; call it in nnx.scan or nnx.vmap')
     factors = self._load()
-    index = {k: factors.pop(k) for k in ('index',) if k in factors}
+    index = {k: factors.pop(k) for k in ('index', 'index_key') if k in factors}
     bias = None if self.bias is None else self.bias[...]
     inputs, bias, *values = nnx.nn.dtypes.promote_dtype(
       (inputs, bias, *factors.values()), dtype=self.dtype
     )
     return inputs, dict(zip(factors, values)) | index, bias
+
+
+def _copy(x: Array) -> Array:
+  """A buffer of its own, without a program compiled for the copy of every shape."""
+  return x if isinstance(x, jax.core.Tracer) else jax.device_put(x, x.sharding, may_alias=False)
 
 
 def check_channels(inputs: Array, channels: int) -> None:

@@ -1,6 +1,6 @@
 """Ranks are chosen here, on the host: ints and spectra in, ints out, never traced."""
 
-from tnjax.ranks._evbmf import Evbmf, evbmf
+from tnjax.ranks._evbmf import EvbmfResult, evbmf
 from tnjax.ranks._rate import (
   cp_rank,
   r_cp_rank,
@@ -12,11 +12,24 @@ from tnjax.ranks._rate import (
   tr_rank,
   tt_rank,
 )
+from tnjax.ranks._rules import Energy, Evbmf, Rule, Tolerance, Unfoldings
 from tnjax.ranks._spectrum import energy_rank, tail_energies, tail_rank, tolerance_rank
-from tnjax.ranks._validate import cp_ranks, tr_ranks, tt_ranks, tucker_ranks
+from tnjax.ranks._validate import (
+  cp_ranks,
+  tr_ranks,
+  tt_caps,
+  tt_ranks,
+  tucker_caps,
+  tucker_ranks,
+)
 
 __all__ = [
+  'Energy',
   'Evbmf',
+  'EvbmfResult',
+  'Rule',
+  'Tolerance',
+  'Unfoldings',
   'cp_rank',
   'cp_ranks',
   'energy_rank',
@@ -32,7 +45,9 @@ __all__ = [
   'tolerance_rank',
   'tr_rank',
   'tr_ranks',
+  'tt_caps',
   'tt_rank',
   'tt_ranks',
+  'tucker_caps',
   'tucker_ranks',
 ]

@@ -11,7 +11,7 @@ _GRID = 512  # noise variances looked at before the refinement
 
 
 @dataclasses.dataclass(frozen=True)
-class Evbmf:
+class EvbmfResult:
   """Result of `evbmf`.
 
   Attributes:
@@ -32,7 +32,7 @@ class Evbmf:
     return max(1, self.significant)
 
 
-def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
+def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> EvbmfResult:
   """Global analytic solution of empirical variational Bayes matrix factorisation.
 
   Nakajima, Sugiyama, Babacan and Tomioka, JMLR 14 (2013), theorem 2 and corollary 1: of an
@@ -46,7 +46,7 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
     noise_variance: known variance of the noise, positive; estimated by default.
 
   Returns:
-    An `Evbmf` record, the same for the transpose. Its `rank` is at least 1, also where the matrix
+    An `EvbmfResult` record, the same for the transpose. Its `rank` is at least 1, also where the matrix
     is pure noise or zero (noise variance 0, free energy -inf).
 
   Raises:
@@ -69,7 +69,7 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
   largest = np.abs(y).max()
   if largest == 0:
     energy = y.size * math.log(2 * math.pi * noise_variance) / 2 if noise_variance else -math.inf
-    return Evbmf(0, noise_variance or 0.0, energy, np.zeros(0))
+    return EvbmfResult(0, noise_variance or 0.0, energy, np.zeros(0))
   singular = np.linalg.svd(y / largest, compute_uv=False)
   root_mean_square = np.linalg.norm(singular) / math.sqrt(y.size)
   scale = float(largest * root_mean_square)  # everything below is for entries of mean square 1
@@ -90,7 +90,7 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> Evbmf:
   gain = columns * np.log(t + 1) + rows * np.log(t / alpha + 1) - columns * t
   noise = rows * columns * (math.log(2 * math.pi * variance) + 2 * math.log(scale))
   energy = (noise + g2.sum() / variance + gain.sum()) / 2
-  return Evbmf(len(kept), float(variance) * scale * scale, float(energy), shrunk * scale)
+  return EvbmfResult(len(kept), float(variance) * scale * scale, float(energy), shrunk * scale)
 
 
 def _search(g2: np.ndarray, rows: int, columns: int, alpha: float, threshold: float) -> float:

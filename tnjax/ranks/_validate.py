@@ -2,7 +2,9 @@
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 
 def tt_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...]:
@@ -11,12 +13,22 @@ def tt_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...
   >>> tt_ranks((4, 5, 6), 100), tt_ranks((4, 5, 6), (2, 100))
   ((4, 6), (2, 6))
   """
-  r = [1, *_checked(ranks, len(shape) - 1, 'one per bond, the inner TT-ranks'), 1]
+  given = _checked(ranks, len(shape) - 1, 'one per bond, the inner TT-ranks')
+  return tuple(tt_caps(shape, given))
+
+
+def tt_caps(shape: Sequence[int], ranks: Sequence, least: Callable = min) -> list:
+  """TT-ranks capped; with `least=np.minimum`, one array of ranks per bond for many trains at once.
+
+  >>> [r.tolist() for r in tt_caps((4, 5, 6), (np.array([2, 9]), np.array([50, 50])), np.minimum)]
+  [[2, 4], [6, 6]]
+  """
+  r = [1, *ranks, 1]
   for k in range(1, len(shape)):
-    r[k] = min(r[k], r[k - 1] * shape[k - 1])
+    r[k] = least(r[k], r[k - 1] * shape[k - 1])
   for k in range(len(shape) - 1, 0, -1):
-    r[k] = min(r[k], r[k + 1] * shape[k])
-  return tuple(r[1:-1])
+    r[k] = least(r[k], r[k + 1] * shape[k])
+  return r[1:-1]
 
 
 def tr_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...]:
@@ -53,15 +65,27 @@ def tucker_ranks(
   ((4, 5, 5), (4, 2, 2), (8, 8))
   """
   modes = range(len(shape)) if modes is None else modes
-  given = _checked(ranks, len(modes), 'one per mode to decompose')
-  r, before = list(shape), None
-  for m, rank in zip(modes, given):
-    r[m] = min(rank, shape[m])
-  while r != before:
-    before = list(r)
+  return tuple(tucker_caps(shape, _checked(ranks, len(modes), 'one per mode to decompose'), modes))
+
+
+def tucker_caps(
+  shape: Sequence[int], ranks: Sequence, modes: Sequence[int], least: Callable = min
+) -> list:
+  """Multilinear ranks of `modes` capped; with `least=np.minimum`, for many tensors at once.
+
+  >>> [r.tolist() for r in tucker_caps((8, 2), (np.array([3, 1]),) * 2, (0, 1), np.minimum)]
+  [[2, 1], [2, 1]]
+  """
+  r, changed = list(shape), True
+  for m, rank in zip(modes, ranks):
+    r[m] = least(rank, shape[m])
+  while changed:
+    changed = False
     for m in modes:
-      r[m] = min(r[m], math.prod(r[:m] + r[m + 1 :]))
-  return tuple(r[m] for m in modes)
+      capped = least(r[m], math.prod(r[:m] + r[m + 1 :]))
+      changed |= bool(np.any(capped != r[m]))
+      r[m] = capped
+  return [r[m] for m in modes]
 
 
 def cp_ranks(shape: Sequence[int], ranks: int | Sequence[int], name: str = 'ranks') -> tuple[int]:

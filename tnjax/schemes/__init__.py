@@ -6,11 +6,15 @@
 ((11, 11, 9), 3777)
 """
 
+from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
+from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._parametrization import Parametrization
+from tnjax.schemes._scheme import Scheme
+from tnjax.schemes._shuffle import draw_index, on_host
+from tnjax.schemes._solver import Solver
 from tnjax.schemes._table import (
   NAMES,
-  Scheme,
   by_name,
   cp,
   r_cp,
@@ -24,12 +28,19 @@ from tnjax.schemes._table import (
 )
 
 __all__ = [
+  'FORMATS',
   'NAMES',
+  'Fit',
   'Fold',
+  'Format',
   'Parametrization',
   'Scheme',
+  'Solver',
   'by_name',
   'cp',
+  'draw_index',
+  'fit_all',
+  'on_host',
   'r_cp',
   'r_tk',
   'r_tt',

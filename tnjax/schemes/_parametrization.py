@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +10,15 @@ from jax import Array
 
 from tnjax import contraction, formats
 from tnjax.contraction import Geometry, Layer, Network
-from tnjax.decompositions import check_input, cp_als, hooi, tr_als, tt_svd
-from tnjax.ops import HIGHEST, peak, permutation
+from tnjax.decompositions import METHODS
+from tnjax.ops import HIGHEST
+from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
+from tnjax.schemes._formats import FORMATS
+from tnjax.schemes._shuffle import draw_index, split_key
+from tnjax.schemes._solver import Solver
 
 _TYPICAL = 32  # batch that a plan is made for where the size is not known
-
-_FORMATS = {'cp': formats.CP, 'tk': formats.Tucker, 'tr': formats.TR, 'tt': formats.TT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +26,15 @@ class Parametrization:
   """Low-rank stand-in for a weight of shape `fold.shape`, all static and hashable.
 
   Factors are dictionaries of arrays named by the format: `core_0`, ... (TT, TR), `factor_0`, ...
-  (CP), `core` and `factor_2`, ... (Tucker, by mode); a shuffled scheme adds the int32 `index`.
+  (CP), `core` and `factor_2`, ... (Tucker, by mode); a shuffled scheme adds the int32 `index` and
+  the data of the key that draws it, `index_key`.
 
   Attributes:
     fold: the labelled modes.
     format: 'cp', 'tk', 'tr' or 'tt'.
     ranks: CP (R,), TT the inner ranks, TR all, Tucker one per mode that has a factor.
     free: the modes that Tucker gives a factor.
+    solver: how `fit` finds the factors.
 
   >>> import tnjax as tn
   >>> p = tn.schemes.svd(ranks=4).bind((6, 4))  # full rank
@@ -47,25 +50,22 @@ class Parametrization:
   fold: Fold
   format: str
   ranks: tuple[int, ...]
-  free: tuple[int, ...] = ()
+  free: tuple[int, ...]
+  solver: Solver
 
   @property
   def network(self) -> Network:
     """The factors, in the order in which a chain through the layer takes them."""
-    net = self._format_network()
+    net = self.arrays_network
     order = sorted(range(len(net.names)), key=lambda i: _turn(net.labels[i]))
     return dataclasses.replace(
       net, names=tuple(net.names[i] for i in order), labels=tuple(net.labels[i] for i in order)
     )
 
-  def _format_network(self) -> Network:
+  @property
+  def arrays_network(self) -> Network:
     """The factors, in the order of the format's own arrays."""
-    ranks = self.ranks
-    if self.format == 'tk':
-      ranks = [None] * len(self.fold.modes)
-      for mode, rank in zip(self.free, self.ranks):
-        ranks[mode] = rank
-    return _FORMATS[self.format].network(self.fold.modes, dict(self.fold.axes), ranks)
+    return FORMATS[self.format].network(self.fold, self.ranks, self.free)
 
   @property
   def num_params(self) -> int:
@@ -74,18 +74,18 @@ class Parametrization:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Names of all factors, the index of a shuffle included."""
-    return (*self.network.names, *(('index',) if self.fold.shuffled else ()))
+    """Names of all factors, those of a shuffle included."""
+    return (*self.network.names, *(('index', 'index_key') if self.fold.shuffled else ()))
 
   @property
   def needs_key(self) -> bool:
-    """Whether `decompose` draws random numbers."""
-    return self.format == 'cp' or self.fold.shuffled
+    """Whether `fit` draws random numbers."""
+    return METHODS[self.solver.name].needs_key or self.fold.shuffled
 
   def macs(self, geometry: Geometry | None = None, spatial: tuple[int, ...] = ()) -> int:
     """Multiply-adds for one input of `spatial` size, by the formulas of Su et al. 2018.
 
-    Section 5 of papers/spectrum_preserving.md, for the chain through the factors; a shuffled
+    arXiv 1805.10352, for the chain through the factors; a shuffled
     weight counts as dense. What a plan really executes is in `tnjax.contraction`.
     """
     if geometry is None and len(self.fold.shape) > 2:
@@ -100,8 +100,13 @@ class Parametrization:
     layer = Layer(self.network, self.fold.inputs, self.fold.outputs, geometry, 1, spatial)
     return sum(step.pair.macs for step in contraction.chain(layer))
 
-  def decompose(self, weight: Array, key: Array | None = None) -> dict[str, Array]:
-    """Factors of a dense weight, balanced: slices that meet at a bond have equal norms.
+  def fit(self, weight: Array, key: Array | None = None) -> Fit:
+    """Factors of a dense weight, and what the solver knows of them.
+
+    The factors are balanced: slices that meet at a bond have equal norms. A concrete weight of up
+    to 2^20 entries is decomposed on the host by LAPACK in double precision, without compiling
+    anything; larger or traced ones by a compiled program. Both run the same algorithm, and agree
+    to rounding.
 
     Args:
       weight: array of shape `fold.shape`.
@@ -109,18 +114,35 @@ class Parametrization:
 
     Raises:
       ValueError: another shape, non-floating or non-finite entries, or a missing key.
+
+    >>> import tnjax as tn
+    >>> w = jax.random.normal(jax.random.key(0), (3, 3, 8, 8))
+    >>> found = tn.schemes.tk(ranks=4).bind(w.shape).fit(w)
+    >>> error = jnp.linalg.norm(tn.schemes.tk(ranks=4).bind(w.shape).dense(found.factors) - w)
+    >>> bool(jnp.allclose(found.relative_error, error / jnp.linalg.norm(w))), bool(found.converged)
+    (True, True)
     """
+    return fit_all(self, (weight,), (key,))[0]
+
+  def checked(self, weight: Array, key: Array | None) -> Array:
+    """The weight as an array, if `fit` can start with it and the key."""
     weight = jnp.asarray(weight)
     if weight.shape != self.fold.shape:
       raise ValueError(
         f'weight has shape {weight.shape}; this scheme is bound to {self.fold.shape}'
       )
+    if not jnp.issubdtype(weight.dtype, jnp.inexact):
+      raise ValueError(f'weight has dtype {weight.dtype}; it must be floating or complex')
     if self.needs_key and key is None:
       raise ValueError(
         'key=None: this scheme draws random numbers (CP start or shuffle) and '
         'needs key=jax.random.key(seed)'
       )
-    return _decompose(self, check_input(weight, 'weight'), key)
+    return weight
+
+  def decompose(self, weight: Array, key: Array | None = None) -> dict[str, Array]:
+    """The factors of `fit`, which says more."""
+    return self.fit(weight, key).factors
 
   def init(
     self, key: Array, std: float | None = None, dtype: jnp.dtype = jnp.float32
@@ -131,11 +153,11 @@ class Parametrization:
     """
     shape = self.fold.shape
     std = math.prod(shape[:-1]) ** -0.5 if std is None else std
-    key, shuffle_key = jax.random.split(key)
+    if not self.fold.shuffled:
+      return formats.random_factors(key, self.network, std**2, dtype)
+    data, key = split_key(key)
     factors = formats.random_factors(key, self.network, std**2, dtype)
-    if self.fold.shuffled:
-      factors['index'] = permutation(shuffle_key, math.prod(shape))
-    return factors
+    return factors | {'index': draw_index(data, math.prod(shape)), 'index_key': data}
 
   def dense(self, factors: Mapping[str, Array], precision: object = HIGHEST) -> Array:
     """The weight that the factors stand for, of shape `fold.shape`."""
@@ -232,31 +254,3 @@ def _turn(labels: tuple[str, ...]) -> int:
   """Place of a factor in the chain: those with inputs, then those between, then outputs."""
   kinds = {x[0] for x in labels}
   return 0 if 's' in kinds else 2 if 't' in kinds else 1
-
-
-@partial(jax.jit, static_argnums=0)
-def _decompose(p: Parametrization, weight: Array, key: Array | None) -> dict[str, Array]:
-  # Balanced at unit scale and full precision: neither bf16 factors nor huge ones lose anything.
-  dtype = weight.dtype
-  scale = peak(weight).astype(jnp.promote_types(weight.real.dtype, jnp.float32))
-  scale = jnp.where(scale > 0, scale, 1)
-  weight = weight / scale
-  extra = {}
-  if p.fold.shuffled:
-    index_key, key = jax.random.split(key)
-    extra = {'index': permutation(index_key, weight.size)}
-    weight = formats.shuffle(weight, extra['index'], p.fold.mode_shape)
-  x = p.fold.fold(weight)
-  if p.format == 'cp':
-    tensor = cp_als(x, p.ranks[0], key, init='hosvd').tensor.absorbed()
-  elif p.format == 'tk':
-    tensor = hooi(x, p.ranks, modes=p.free).tensor
-  elif p.format == 'tr':
-    tensor = tr_als(x, p.ranks).tensor
-  else:
-    tensor = tt_svd(x, p.ranks).tensor
-  net = p._format_network()
-  factors = {n: a.reshape(shape) for (n, shape), a in zip(net.shapes().items(), tensor.arrays)}
-  share = scale ** (1 / len(factors))
-  balanced = formats.balance(net, factors)
-  return {n: (a * share).astype(dtype) for n, a in balanced.items()} | extra

@@ -1,0 +1,70 @@
+"""Putting other layers into a copy of a model, and dense ones back."""
+
+from collections.abc import Mapping
+
+import jax
+from flax import nnx
+from jax import Array
+
+from tnjax import nn
+from tnjax.compression._rules import Job
+from tnjax.compression._walk import walk
+from tnjax.schemes import Fit
+
+
+def replace(model: nnx.Module, layers: Mapping[str, nnx.Module]) -> nnx.Module:
+  """A copy of the model with other layers at some '/'-joined paths."""
+
+  def put(parts: tuple, node: object) -> object:
+    return layers.get('/'.join(map(str, parts)), node)
+
+  copied = jax.tree.map(_copy, nnx.state(model))
+  return nnx.recursive_map(put, nnx.merge(nnx.graphdef(model), copied))
+
+
+def factorised(
+  jobs: Mapping[str, Job], found: Mapping[str, list[Fit]] | None = None
+) -> dict[str, nnx.Module]:
+  """The new layers by path; without factors, with shapes in their place.
+
+  Layers that shared a weight share its factors.
+  """
+  made = {}
+  for path, job in jobs.items():
+    kind, places = job.place.kind, (job.place.layer, *job.others)
+    first = None
+    for path, source in zip((job.path, *job.shared), places):
+      layer = kind.abstract(source, job.scheme)
+      if first is None:
+        first = layer
+      if found is not None:
+        layer.fill(source, found[job.path])
+      layer.share(first)
+      made[path] = layer
+  return made
+
+
+def to_dense(model: nnx.Module) -> nnx.Module:
+  """A copy of the model with every factorised layer rebuilt, as what it was before.
+
+  Layers that share factors share the rebuilt weight.
+
+  >>> import jax.numpy as jnp, tnjax as tn
+  >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
+  >>> small, _ = tn.compress(model, (('layers/0', tn.schemes.svd(ranks=2)),))
+  >>> dense, x = to_dense(small), jnp.ones((3, 8))
+  >>> type(dense.layers[0]), bool(jnp.allclose(dense(x), small(x), atol=1e-5))
+  (<class 'flax.nnx.nn.linear.Linear'>, True)
+  """
+  layers = {}
+  for path, place in walk(model).items():
+    if isinstance(place.layer, nn.Factorised):
+      layers[path] = place.layer.to_dense()
+      weight = place.kind.WEIGHT
+      if place.leader != path:
+        setattr(layers[path], weight, getattr(layers[place.leader], weight))
+  return replace(model, layers)
+
+
+def _copy(x: Array) -> Array:
+  return x if isinstance(x, jax.ShapeDtypeStruct) else nn.copied(x)

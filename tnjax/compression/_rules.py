@@ -1,0 +1,197 @@
+"""Rules as data, and the jobs they make of a model's layers."""
+
+import dataclasses
+import math
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from tnjax import nn, ranks
+from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._trace import input_shapes
+from tnjax.compression._walk import Place, walk
+from tnjax.schemes import Parametrization, Scheme
+
+Rules = Sequence[tuple[str, Scheme | None]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One weight, or one stack of them, to be decomposed.
+
+  Attributes:
+    place: the layer.
+    scheme: its rule's, with ints for ranks that were a rule.
+    parametrization: the scheme bound to the weight's shape.
+    key: PRNG key of the layer, None where none was given.
+    shared: paths of the layers that use the same weight, which get the same factors.
+  """
+
+  place: Place
+  scheme: Scheme
+  parametrization: Parametrization
+  key: Array | None
+  shared: tuple[str, ...] = ()
+
+  @property
+  def path(self) -> str:
+    """'/'-joined NNX path."""
+    return self.place.path
+
+  @property
+  def params(self) -> int:
+    """Entries of all factors."""
+    return math.prod(self.place.stack) * self.parametrization.num_params
+
+  def keys(self) -> list[Array | None]:
+    """The keys that go with `place.weights()`."""
+    return self.place.kind.keys(self.place.layer, self.key)
+
+
+def layer_key(key: Array | None, path: str) -> Array | None:
+  """The PRNG key of one layer, folded from its path."""
+  return None if key is None else jax.random.fold_in(key, zlib.crc32(path.encode()))
+
+
+def make_jobs(
+  model: nnx.Module,
+  rules: Rules,
+  key: Array | None,
+  input_shape: Sequence[int] | None,
+  must_save: bool = True,
+) -> tuple[dict[str, Job], Report]:
+  """The jobs by path, and the report of what is known before they run.
+
+  With `must_save`, a layer that would store as many entries as before stays as it is.
+  """
+  places = walk(model)
+  patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in rules]
+  calls = {} if input_shape is None else input_shapes(model, input_shape, nn.kinds())
+  jobs: dict[str, Job] = {}
+  reasons, refused, idle = {}, {}, set()
+  for path, place in places.items():
+    pattern, scheme = next(((p, s) for p, s in patterns if p.fullmatch(path)), (None, None))
+    reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
+    if scheme is None:
+      continue
+    if isinstance(scheme.ranks, ranks.Rule):
+      _check_values(place, scheme)
+    try:
+      job = _job(place, scheme, key)
+    except ValueError as error:
+      reasons[path] = str(error)
+      refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {error}'
+      continue
+    if must_save and job.params >= place.stored:
+      reasons[path] = f'{scheme.name} would store {job.params:,} entries'
+      idle.add(pattern)
+    else:
+      jobs[path] = job
+  for pattern, message in refused.items():
+    if pattern not in idle and not any(pattern.fullmatch(path) for path in jobs):
+      raise ValueError(message)
+  jobs = _agreed(jobs, places, reasons)
+  rows = tuple(_row(place, jobs.get(place.leader), reasons[path], calls.get(path))
+               for path, place in places.items())
+  dense = sum(v.size for v in jax.tree.leaves(nnx.state(model, nnx.Param)))
+  saved = sum(row.dense_params - row.params for row in rows)
+  return jobs, Report(rows, dense - saved, dense)
+
+
+def check_ready(jobs: Mapping[str, Job]) -> None:
+  """A ValueError for a missing key or a weight that is not finite, before any work."""
+  for path, job in jobs.items():
+    if job.parametrization.needs_key and job.key is None:
+      raise ValueError(
+        f'key=None: {job.scheme} for {path} draws random numbers; pass key=jax.random.key(seed)'
+      )
+    _check_finite(job.place)
+
+
+def _check_values(place: Place, scheme: Scheme) -> None:
+  """A rank rule needs a weight with values."""
+  if place.abstract:
+    raise ValueError(
+      f'{place.path}: {scheme.name} has ranks={scheme.ranks}, found from the values of the weight, '
+      'which is abstract here; give ints'
+    )
+  if place.kind is not None:
+    _check_finite(place)
+
+
+def _check_finite(place: Place) -> None:
+  if not all(np.isfinite(np.asarray(weight)).all() for weight in place.weights()):
+    raise ValueError(f'{place.path}: its kernel has NaN or infinite entries')
+
+
+def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
+  if not place.factorised and (reason := nn.refusal(place.layer)):
+    raise ValueError(reason)
+  key = layer_key(key, place.leader)
+  if isinstance(scheme.ranks, ranks.Rule):
+    scheme = scheme.resolve(*place.weights(), keys=place.kind.keys(place.layer, key))
+  return Job(place, scheme, scheme.bind(place.kind.weight_shape(place.layer)), key)
+
+
+def _agreed(
+  jobs: Mapping[str, Job], places: Mapping[str, Place], reasons: dict[str, str]
+) -> dict[str, Job]:
+  """One job for all layers that share a weight; none, with a reason, where they do not agree."""
+  groups: dict[str, list[str]] = {}
+  for path, place in places.items():
+    groups.setdefault(place.leader, []).append(path)
+  agreed = {}
+  for leader, paths in groups.items():
+    own = [jobs[path] for path in paths if path in jobs]
+    if len(own) == len(paths) and len({(j.place.kind, j.parametrization) for j in own}) == 1:
+      agreed[leader] = dataclasses.replace(own[0], shared=tuple(paths[1:]))
+      continue
+    for job in own:
+      others = ', '.join(path for path in paths if path != job.path)
+      reasons[job.path] = f'it shares its weight with {others}, to which its rule does not apply'
+  return agreed
+
+
+def _compiled(pattern: str, places: Mapping[str, Place]) -> re.Pattern:
+  try:
+    compiled = re.compile(pattern)
+  except re.error as error:
+    raise ValueError(f'rule pattern {pattern!r} is no regular expression: {error}') from None
+  if not any(compiled.fullmatch(path) for path in places):
+    raise ValueError(
+      f'rule pattern {pattern!r} matches no layer; the layers are {", ".join(places) or "none"}'
+    )
+  return compiled
+
+
+def _row(
+  place: Place, job: Job | None, reason: str, calls: Sequence[tuple[int, ...]] | None
+) -> LayerReport:
+  """Counts of one layer before and after; what is factorised already counts as it is stored."""
+  layer, kind, owner = place.layer, place.kind, place.leader == place.path
+  before = layer.parametrization if place.factorised else None
+
+  def macs(parametrization: Parametrization | None) -> int | None:
+    if calls is None or kind is None:
+      return None
+    return math.prod(place.stack) * sum(kind.macs(layer, parametrization, c) for c in calls)
+
+  return LayerReport(
+    path=place.path,
+    shape=place.shape,
+    scheme=job and job.scheme.name,
+    ranks=job.parametrization.ranks if job else (),
+    params=(job.params if job else place.stored) if owner else 0,
+    dense_params=place.stored if owner else 0,
+    macs=macs(job.parametrization) if job else macs(before),
+    dense_macs=macs(before),
+    squared_error=None if job else 0.0,
+    squared_norm=None,
+    reason=reason if owner or not job else f'weight of {place.leader}',
+    was=layer.scheme.name if place.factorised else None,
+  )

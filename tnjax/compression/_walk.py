@@ -1,0 +1,90 @@
+"""Which layers a model has, by path, those that share a weight included."""
+
+import dataclasses
+import math
+
+import jax
+from flax import nnx
+from jax import Array
+
+from tnjax import nn
+
+_WEIGHTS = ('kernel', 'embedding')
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """One layer with a weight.
+
+  Attributes:
+    path: '/'-joined NNX path, the first one of a layer that has several.
+    layer: dense or factorised.
+    leader: path of the first layer with the very same weight Variable; its own where it is that.
+  """
+
+  path: str
+  layer: nnx.Module
+  leader: str
+
+  @property
+  def kind(self) -> type[nn.Factorised] | None:
+    """The factorised class of the layer; None where there is none."""
+    return nn.factorised_kind(self.layer)
+
+  @property
+  def factorised(self) -> bool:
+    """Whether it is that already."""
+    return isinstance(self.layer, nn.Factorised)
+
+  @property
+  def stack(self) -> tuple[int, ...]:
+    """Axes in front of the weight; () for one layer."""
+    return self.kind.stack_shape(self.layer) if self.kind else ()
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Shape of the weight, in which it is decomposed where it can be."""
+    if self.kind is None:
+      return tuple(_weight(self.layer).shape)
+    return *self.stack, *self.kind.weight_shape(self.layer)
+
+  @property
+  def stored(self) -> int:
+    """Entries of the weight as it is stored now."""
+    if self.factorised:
+      return math.prod(self.stack) * self.layer.parametrization.num_params
+    return math.prod(self.shape)
+
+  @property
+  def abstract(self) -> bool:
+    """Whether the weight has a shape alone."""
+    held = jax.tree.leaves(nnx.state(self.layer))
+    return any(isinstance(a, jax.ShapeDtypeStruct) for a in held)
+
+  def weights(self) -> list[Array]:
+    """The weight, or those of a stack; of a factorised layer, rebuilt."""
+    return self.kind.weights(self.layer)
+
+
+def walk(model: nnx.Module) -> dict[str, Place]:
+  """Every layer with a weight, dense or factorised, in the model's order."""
+  found: dict[str, Place] = {}
+  leaders: dict[int, str] = {}
+  for parts, module in nnx.iter_modules(model):
+    variable = _variable(module)
+    if variable is not None:
+      path = '/'.join(map(str, parts))
+      found[path] = Place(path, module, leaders.setdefault(id(variable), path))
+  return found
+
+
+def _variable(module: nnx.Module) -> nnx.Variable | None:
+  """What tells whether two layers share their weight."""
+  if isinstance(module, nn.Factorised):
+    return getattr(module, module.parametrization.network.names[0])
+  held = (vars(module).get(name) for name in _WEIGHTS)
+  return next((v for v in held if isinstance(v, nnx.Variable)), None)
+
+
+def _weight(layer: nnx.Module) -> nnx.Variable:
+  return next(getattr(layer, name) for name in _WEIGHTS if hasattr(layer, name))

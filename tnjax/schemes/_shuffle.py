@@ -1,0 +1,53 @@
+"""The permutation of a shuffled weight, and the weight as the host sees it folded."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from tnjax import formats
+from tnjax.ops import permutation
+from tnjax.schemes._fold import Fold
+
+
+def split_key(key: Array) -> tuple[Array, Array]:
+  """Data (2,) uint32 of the key of the permutation, and a key for what else draws numbers.
+
+  The data is that of a threefry key whatever the kind of `key`, so that two ints draw the
+  permutation again.
+  """
+  index_key, rest = jax.random.split(key)
+  if jax.random.key_impl(index_key) == jax.random.key_impl(jax.random.key(0, impl='threefry2x32')):
+    return jax.random.key_data(index_key), rest
+  return jax.random.bits(index_key, (2,), 'uint32'), rest
+
+
+def draw_index(data: Array, n: int) -> Array:
+  """The permutation of n entries that belongs to the data of a key.
+
+  >>> data, _ = split_key(jax.random.key(0))
+  >>> sorted(draw_index(data, 4).tolist())
+  [0, 1, 2, 3]
+  """
+  return permutation(jax.random.wrap_key_data(data, impl='threefry2x32'), n)
+
+
+def on_host(fold: Fold, weight: Array, key: Array | None) -> np.ndarray:
+  """The folded weight as it will be decomposed, in double precision on the host.
+
+  Raises:
+    ValueError: entries that are not finite, or a missing key of a shuffle.
+  """
+  found = np.asarray(weight)
+  found = found.astype('complex128' if jnp.iscomplexobj(weight) else 'float64')
+  if not np.isfinite(found).all():
+    raise ValueError(f'weight of shape {weight.shape} has NaN or infinite entries')
+  if fold.shuffled:
+    if key is None:
+      raise ValueError('key=None: a shuffled weight needs the key of its permutation')
+    data, _ = split_key(key)
+    index = np.asarray(draw_index(data, math.prod(fold.shape)))
+    found = formats.shuffle(found, index, fold.mode_shape)
+  return fold.fold(found)

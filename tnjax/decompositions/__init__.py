@@ -8,13 +8,16 @@ from tnjax.decompositions._cp_correct import cp_correct, sensitivity
 from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._shuffled import shuffled
+from tnjax.decompositions._solve import METHODS, Method, solve
 from tnjax.decompositions._tr_svd import tr_als, tr_svd
 from tnjax.decompositions._tt_round import tt_round
 from tnjax.decompositions._tt_svd import tt_svd
 from tnjax.decompositions._tucker import hooi, hosvd
 
 __all__ = [
+  'METHODS',
   'Decomposition',
+  'Method',
   'check_input',
   'cp_als',
   'cp_correct',
@@ -22,6 +25,7 @@ __all__ = [
   'hosvd',
   'sensitivity',
   'shuffled',
+  'solve',
   'tr_als',
   'tr_svd',
   'tt_round',

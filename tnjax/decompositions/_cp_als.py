@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
@@ -21,7 +21,20 @@ from tnjax.decompositions._prepare import (
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import HIGHEST, khatri_rao, left_singular, matmul, squared_norm, unfold
+from tnjax.ops import (
+  HIGHEST,
+  batched,
+  host_normal,
+  khatri_rao,
+  left_singular,
+  materialized,
+  matmul,
+  namespace,
+  normal,
+  squared_norm,
+  tensordot,
+  unfold,
+)
 
 
 def cp_als(
@@ -56,6 +69,7 @@ def cp_als(
   Raises:
     ValueError: as `tt_svd`; an unknown `init`, or restarts below 1.
 
+  >>> import jax.numpy as jnp
   >>> a = jnp.arange(1., 4.)
   >>> x = jnp.einsum('i,j,k->ijk', a, a, jnp.ones(5))
   >>> d = cp_als(x, rank=1, key=jax.random.key(0))
@@ -69,21 +83,22 @@ def cp_als(
   if restarts < 1:
     raise ValueError(f'restarts={restarts} must be at least 1')
   (rank,) = ranks_lib.cp_ranks(x.shape, rank, name='rank')
-  return _kernel(x, key, rank, max_iters, float(tol), init, restarts)
+  return _jitted(x, key, rank, max_iters, float(tol), init, restarts)
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
-def _kernel(
-  x: Array, key: Array, rank: int, max_iters: int, tol: float, init: str, restarts: int
+def cp_als_kernel(
+  x: Array, key: Array | None, rank: int, max_iters: int, tol: float, init: str, restarts: int
 ) -> Decomposition:
+  """`rank` is within what the shape allows; a `key` is only read where columns are drawn."""
   dense = working(x)
+  xp = namespace(dense)
   scale = largest(dense)
   energy = squared_norm(dense, scale)
 
   def run(key: Array) -> tuple:
     factors = _start(dense, scale, key, rank, init)
     step = partial(_sweep, dense, scale, energy)
-    state = (factors, jnp.zeros(rank, energy.dtype))
+    state = (factors, xp.zeros(rank, energy.dtype))
     (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype)
     tensor = _canonical(factors, weights * scale)
     # bf16 columns; the weights keep the working precision, as they hold the scale.
@@ -92,13 +107,17 @@ def _kernel(
   if restarts == 1:
     tensor, (errors, count, converged) = run(key)
     kept = (1 - errors[count - 1] ** 2) * energy * scale**2
-    error = relative_error(tensor, dense, kept, terms=jnp.sum(tensor.weights**2))
+    error = relative_error(tensor, dense, kept, terms=xp.sum(tensor.weights**2))
     return Decomposition(tensor, error, count, converged, errors)
-  tensors, histories = jax.vmap(run)(jax.random.split(key, restarts))
-  found = jax.lax.map(lambda tensor: relative_error(tensor, dense), tensors)
-  best = jnp.argmin(jnp.where(jnp.isnan(found), jnp.inf, found))
+  tensors, histories = batched(run, xp)(jax.random.split(key, restarts))
+  errors_of = batched if xp is np else lambda f, _: partial(jax.lax.map, f)  # one at a time
+  found = errors_of(lambda tensor: relative_error(tensor, dense), xp)(tensors)
+  best = xp.argmin(xp.where(xp.isnan(found), xp.inf, found))
   tensor, (errors, count, converged) = jax.tree.map(lambda a: a[best], (tensors, histories))
   return Decomposition(tensor, found[best], count, converged, errors)
+
+
+_jitted = jax.jit(cp_als_kernel, static_argnums=(2, 3, 4, 5, 6))
 
 
 def _sweep(
@@ -133,15 +152,14 @@ def _sweep(
 
   modes = tuple(range(x.ndim))
   if x.ndim == 1:
-    return visit(jnp.ones((rank, 1), x.dtype) * (x / scale)[None], modes, state)
+    return visit(namespace(x).ones((rank, 1), x.dtype) * (x / scale)[None], modes, state)
   cut = _balanced(x.shape)
   matrix = x.reshape(math.prod(x.shape[:cut]), -1)
   # The large matrix first, and last contracted with a tall operand: on CPU XLA takes up to twice as
   # long for the other forms of the same products, into which it would turn these.
-  first = jax.lax.optimization_barrier(matmul(matrix, small(state[0][cut:])))
+  first = materialized(matmul(matrix, small(state[0][cut:])))
   state, _ = visit(first.T.reshape(rank, *x.shape[:cut]), modes[:cut], state)
-  second = jnp.tensordot(small(state[0][:cut]), matrix, (0, 0), precision=HIGHEST)
-  second = jax.lax.optimization_barrier(second)
+  second = materialized(tensordot(small(state[0][:cut]), matrix, (0, 0)))
   state, lost = visit(second.reshape(rank, *x.shape[cut:]), modes[cut:], state)
   return state, relative(lost, energy)
 
@@ -150,15 +168,16 @@ def _update(
   mttkrp: Array, mode: int, factors: tuple[Array, ...], weights: Array, energy: Array
 ) -> tuple[tuple, Array]:
   """Least squares for one factor: factors, weights, and ||X - model||^2."""
-  gram = jnp.ones((len(weights), len(weights)), mttkrp.dtype)
+  xp = namespace(mttkrp)
+  gram = xp.ones((len(weights), len(weights)), mttkrp.dtype)
   for f in (*factors[:mode], *factors[mode + 1 :]):
     gram = gram * matmul(f.T, f.conj())
   previous = factors[mode] * weights.astype(mttkrp.dtype)[None]
   updated = damped_solve(gram, mttkrp, previous)
   # ||X - model||^2 = ||X||^2 - 2 Re <mttkrp, A> + <A gram, A>
-  found = 2 * jnp.vdot(mttkrp, updated) - jnp.vdot(updated, matmul(updated, gram))
+  found = 2 * xp.vdot(mttkrp, updated) - xp.vdot(updated, matmul(updated, gram))
   column, weights = _unit_columns(updated)
-  return ((*factors[:mode], column, *factors[mode + 1 :]), weights), energy - jnp.real(found)
+  return ((*factors[:mode], column, *factors[mode + 1 :]), weights), energy - xp.real(found)
 
 
 def _balanced(sizes: Sequence[int]) -> int:
@@ -169,37 +188,50 @@ def _balanced(sizes: Sequence[int]) -> int:
 
 def _times_columns(part: Array, factor: Array, axis: int) -> Array:
   """Sums `axis` of (R, ..., I_n, ...) against a factor (I_n, R), the r-th slice with column r."""
+  if namespace(part, factor) is np:
+    columns = factor.conj().T
+    if axis == 1:  # as both lie in memory
+      matrices = part.reshape(*part.shape[:2], -1)
+      return (columns[:, None] @ matrices).reshape(part.shape[:1] + part.shape[2:])
+    matrices = part.reshape(part.shape[0], -1, part.shape[axis])
+    return (matrices @ columns[:, :, None]).reshape(part.shape[:-1])
   along = (((axis,), (0,)), ((0,), (1,)))
   return jax.lax.dot_general(part, factor.conj(), along, precision=HIGHEST)
 
 
 def _start(x: Array, scale: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
-  keys = jax.random.split(key, x.ndim)
+  """Unit columns; random ones only where they are needed."""
+  xp = namespace(x)
   factors = []
-  for n, k in enumerate(keys):
-    columns = jax.random.normal(k, (x.shape[n], rank), x.dtype)
+  for n, rows in enumerate(x.shape):
+    columns = xp.zeros((rows, 0), x.dtype)
     if init == 'hosvd':
       matrix = unfold(x, n) / scale
-      u, _ = left_singular(matrix, min(rank, *matrix.shape), method='gram')
-      columns = jnp.concatenate([u, columns[:, u.shape[1] :]], axis=1)
+      columns, _ = left_singular(matrix, min(rank, *matrix.shape), method='gram')
+    if columns.shape[1] < rank:
+      draw = host_normal if xp is np else normal
+      drawn = draw(jax.random.split(key, x.ndim)[n], (rows, rank), x.dtype)
+      columns = xp.concatenate([columns, drawn[:, columns.shape[1] :]], axis=1)
     factors.append(_unit_columns(columns)[0])
   return tuple(factors)
 
 
 def _unit_columns(a: Array) -> tuple[Array, Array]:
-  energy = jnp.sum(jnp.abs(a) ** 2, axis=0)
-  safe = jnp.sqrt(jnp.where(energy > 0, energy, 1))  # a gradient at zero columns stays finite
-  return a / safe.astype(a.dtype)[None], jnp.where(energy > 0, safe, 0)
+  xp = namespace(a)
+  energy = xp.sum(xp.abs(a) ** 2, axis=0)
+  safe = xp.sqrt(xp.where(energy > 0, energy, 1))  # a gradient at zero columns stays finite
+  return a / safe.astype(a.dtype)[None], xp.where(energy > 0, safe, 0)
 
 
 def _canonical(factors: tuple[Array, ...], weights: Array) -> CP:
   """Weights descending; the phase of every column but the last factor's moved to the last."""
-  order = jnp.argsort(-weights)
+  xp = namespace(weights)
+  order = xp.argsort(-weights, stable=True)
   factors = [f[:, order] for f in factors]
   for n in range(len(factors) - 1):
-    pivot = jnp.take_along_axis(factors[n], jnp.argmax(jnp.abs(factors[n]), axis=0)[None], axis=0)
-    size = jnp.abs(pivot)
-    phase = jnp.where(size > 0, pivot / jnp.where(size > 0, size, 1), 1)
+    pivot = xp.take_along_axis(factors[n], xp.argmax(xp.abs(factors[n]), axis=0)[None], axis=0)
+    size = xp.abs(pivot)
+    phase = xp.where(size > 0, pivot / xp.where(size > 0, size, 1), 1)
     factors[n] = factors[n] * phase.conj()
     factors[-1] = factors[-1] * phase
   return CP(weights[order], tuple(factors))

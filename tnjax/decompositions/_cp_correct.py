@@ -18,7 +18,7 @@ from tnjax.decompositions._prepare import (
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import khatri_rao, matmul, squared_norm, unfold
+from tnjax.ops import batched, fixed, khatri_rao, matmul, namespace, squared_norm, unfold
 
 # Penalties that the paths of a round start from, as multiples of the error: hot ones dissolve
 # cancelling terms for good, warm ones polish what came of it.
@@ -100,15 +100,16 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
     )
   if not isinstance(slack, (int, float)) or not slack >= 1:
     raise ValueError(f'slack={slack!r} must be a static float >= 1')
-  return _kernel(x, tensor, max_iters, float(slack))
+  return _jitted(x, tensor, max_iters, float(slack))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
+def cp_correct_kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
+  """Arguments are checked."""
   dense = working(x)
   scale = largest(dense)
-  norm = relative(squared_norm(dense, scale), jnp.ones_like(scale))
-  scale = scale * jnp.where(norm == 0, 1, norm)
+  xp = namespace(dense)
+  norm = relative(squared_norm(dense, scale), xp.ones_like(scale))
+  scale = scale * xp.where(norm == 0, 1, norm)
   start = _unit_terms(cast(given.factors, dense.dtype), given.weights / scale)
   best, errors = _rounds(dense / scale, start, max_iters, slack)  # in units of ||x||
   less = _size(best) < 0.999 * _size(start)  # in proportion to the sensitivities, and in range
@@ -116,9 +117,12 @@ def _kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
   given = CP(given.weights.astype(best.weights.dtype), given.factors)
   before, after = relative_error(given, dense), relative_error(best, dense)
   found = (after <= slack * before) & less
-  tensor = jax.tree.map(lambda a, b: jnp.where(found, a, b), best, given)
-  count = jnp.asarray(max_iters, 'int32')
-  return Decomposition(tensor, jnp.where(found, after, before), count, found, errors)
+  tensor = jax.tree.map(lambda a, b: xp.where(found, a, b), best, given)
+  count = xp.asarray(max_iters, 'int32')
+  return Decomposition(tensor, xp.where(found, after, before), count, found, errors)
+
+
+_jitted = jax.jit(cp_correct_kernel, static_argnums=(2, 3))
 
 
 def _rounds(x: Array, start: CP, max_iters: int, slack: float) -> tuple[CP, Array]:
@@ -126,6 +130,7 @@ def _rounds(x: Array, start: CP, max_iters: int, slack: float) -> tuple[CP, Arra
 
   A round cools from several temperatures as one batch, since they end in different valleys.
   """
+  xp = namespace(x)
   first = _gap(x, start)
   bound = (1 + 0.99 * (slack - 1)) * first  # a little less than allowed, for rounding
   half = max_iters // 2
@@ -133,16 +138,17 @@ def _rounds(x: Array, start: CP, max_iters: int, slack: float) -> tuple[CP, Arra
   for heats, sweeps in ((_HOT, max_iters - half), (_WARM, half)):
     if sweeps:
       cool = partial(_cool, x, best, bound=bound, sweeps=sweeps)
-      tensors, errors = jax.vmap(cool)(jnp.asarray(heats, bound.dtype) * first)
-      least = jnp.argmin(jax.vmap(_size)(tensors))
+      tensors, errors = batched(cool, xp)(xp.asarray(heats, bound.dtype) * first)
+      least = xp.argmin(batched(_size, xp)(tensors))
       best = jax.tree.map(lambda a, k=least: a[k], tensors)
       history.append(errors[least])
-  return best, jnp.concatenate(history)
+  return best, xp.concatenate(history)
 
 
 def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tuple[CP, Array]:
   """The penalty falls until the error is within the bound, then follows the bound."""
-  rate = jnp.asarray(_COOLING / sweeps, bound.dtype)
+  xp = namespace(x)
+  rate = xp.asarray(_COOLING / sweeps, bound.dtype)
 
   def step(state: tuple) -> tuple[tuple, Array]:
     tensor, best, penalty, pace, within = state
@@ -151,13 +157,13 @@ def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tup
     error = _gap(x, tensor)
     now = error <= bound
     better = now & (_size(tensor) < _size(best))
-    best = jax.tree.map(lambda a, b: jnp.where(better, a, b), tensor, best)
+    best = jax.tree.map(lambda a, b: xp.where(better, a, b), tensor, best)
     # Half the step at every crossing of the bound, but enough to go on following it.
-    pace = jnp.where(now == within, pace, jnp.maximum(pace / 2, rate / 5))
-    penalty = penalty * jnp.exp(jnp.where(now, pace, -pace))
+    pace = xp.where(now == within, pace, xp.maximum(pace / 2, rate / 5))
+    penalty = penalty * xp.exp(xp.where(now, pace, -pace))
     return (tensor, best, penalty, pace, now), error
 
-  state = (start, start, penalty, rate, jnp.zeros((), bool))
+  state = (start, start, penalty, rate, xp.zeros((), bool))
   (_, best, *_), errors, _, _ = iterate(step, state, sweeps, 0.0, bound.dtype)
   return best, errors
 
@@ -165,7 +171,7 @@ def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tup
 def _gap(x: Array, tensor: CP) -> Array:
   """||x - tensor||, from the residual itself: norms could not resolve a small one."""
   lost = squared_norm(x - tensor.full())
-  return relative(lost, jnp.ones_like(lost))
+  return relative(lost, namespace(lost).ones_like(lost))
 
 
 def _update(x: Array, tensor: CP, n: int, penalty: Array) -> CP:
@@ -173,14 +179,15 @@ def _update(x: Array, tensor: CP, n: int, penalty: Array) -> CP:
 
   The weights go into the design as w^(1/N), so that a term of weight 0 needs no division.
   """
+  xp = namespace(x)
   share = _power(tensor.weights, 1 / x.ndim)[None]
   gram = (share.T * share).astype(x.dtype)
   others = [f for m, f in enumerate(tensor.factors) if m != n]
   for f in others:
     gram = gram * matmul(f.T, f.conj())
-  krao = khatri_rao(others) if others else jnp.ones((1, share.size), x.dtype)
+  krao = khatri_rao(others) if others else xp.ones((1, share.size), x.dtype)
   mttkrp = matmul(unfold(x, n), (krao * share.astype(x.dtype)).conj())
-  gram = gram + penalty.astype(x.dtype) * jnp.eye(share.size, dtype=x.dtype)
+  gram = gram + penalty.astype(x.dtype) * xp.eye(share.size, dtype=x.dtype)
   previous = tensor.factors[n] * _power(tensor.weights, 1 - 1 / x.ndim)[None].astype(x.dtype)
   columns, sizes = _unit_columns(damped_solve(gram, mttkrp, previous) * share.astype(x.dtype))
   return CP(sizes, (*tensor.factors[:n], columns, *tensor.factors[n + 1 :]))
@@ -188,14 +195,15 @@ def _update(x: Array, tensor: CP, n: int, penalty: Array) -> CP:
 
 def _size(tensor: CP) -> Array:
   """What is left of the sensitivity once scales are shared well: sum_r w_r^(2 - 2/N)."""
-  return jnp.sum(_power(tensor.weights, 2 - 2 / len(tensor.factors)))
+  return namespace(tensor.weights).sum(_power(tensor.weights, 2 - 2 / len(tensor.factors)))
 
 
 def _unit_terms(factors: tuple[Array, ...], weights: Array) -> CP:
   """Unit columns and non-negative weights."""
+  xp = namespace(weights)
   columns, sizes = zip(*map(_unit_columns, factors))
-  signs = jnp.where(weights < 0, -1, 1).astype(columns[-1].dtype)
-  weights = jnp.abs(weights).astype(sizes[0].dtype)
+  signs = xp.where(weights < 0, -1, 1).astype(columns[-1].dtype)
+  weights = xp.abs(weights).astype(sizes[0].dtype)
   for size in sizes:
     weights = weights * size
   return CP(weights, (*columns[:-1], columns[-1] * signs[None]))
@@ -203,16 +211,18 @@ def _unit_terms(factors: tuple[Array, ...], weights: Array) -> CP:
 
 def _unit_columns(a: Array) -> tuple[Array, Array]:
   """Columns of norm 1 (or 0) and their norms, whose squares may be out of range."""
-  size = jax.lax.stop_gradient(jnp.max(jnp.abs(a), axis=0))
-  size = jnp.where(size > 0, size, 1)
+  xp = namespace(a)
+  size = fixed(xp.max(xp.abs(a), axis=0))
+  size = xp.where(size > 0, size, 1)
   a = a / size[None].astype(a.dtype)
-  norm = _power(jnp.sum(jnp.abs(a) ** 2, axis=0), 0.5)
-  return a / jnp.where(norm > 0, norm, 1)[None].astype(a.dtype), norm * size
+  norm = _power(xp.sum(xp.abs(a) ** 2, axis=0), 0.5)
+  return a / xp.where(norm > 0, norm, 1)[None].astype(a.dtype), norm * size
 
 
 def _power(a: Array, exponent: float) -> Array:
   """a**exponent of non-negative a, 0 with gradient 0 at 0."""
-  return jnp.where(a > 0, jnp.where(a > 0, a, 1) ** exponent, 0)
+  xp = namespace(a)
+  return xp.where(a > 0, xp.where(a > 0, a, 1) ** exponent, 0)
 
 
 def _wide(tensor: CP) -> jnp.dtype:

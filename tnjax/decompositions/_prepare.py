@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from tnjax.formats import Record
-from tnjax.ops import peak
+from tnjax.ops import fixed, namespace, peak
 
 
 def check_input(x: Array, name: str = 'x') -> Array:
@@ -45,8 +45,8 @@ def largest(x: Array) -> Array:
 
   Every method gives c times the result for c times the input, so no gradient passes through.
   """
-  scale = jax.lax.stop_gradient(peak(x))
-  return jnp.where(scale == 0, 1, scale)
+  scale = fixed(peak(x))
+  return namespace(x).where(scale == 0, 1, scale)
 
 
 def cast(tensor: Record, dtype: np.dtype) -> Record:
@@ -62,6 +62,8 @@ def iterate(
   Returns state, errors (max_iters,), sweeps done and whether it converged. `tol=0.` scans exactly
   `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a while-loop.
   """
+  if namespace(*jax.tree.leaves(state)) is np:
+    return _iterate_on_host(step, state, max_iters, tol, dtype)
   if tol == 0.0:
     state, errors = jax.lax.scan(lambda s, _: step(s), state, None, length=max_iters)
     done = jnp.asarray(max_iters, 'int32')
@@ -81,6 +83,20 @@ def iterate(
   errors = jnp.full(max_iters, jnp.nan, dtype)
   carry = (state, errors, jnp.zeros((), 'int32'), jnp.zeros((), bool))
   return _forward_only(jax.lax.while_loop(unfinished, advance, carry))
+
+
+def _iterate_on_host(
+  step: Callable, state: object, max_iters: int, tol: float, dtype: np.dtype
+) -> tuple[object, np.ndarray, np.ndarray, np.ndarray]:
+  errors, before, converged, count = np.full(max_iters, np.nan, dtype), np.inf, False, 0
+  while count < max_iters and not converged:
+    state, error = step(state)
+    errors[count], count = error, count + 1
+    converged = tol > 0 and abs(before - error) <= tol * abs(1 - error)
+    before = error
+  if tol == 0.0:
+    converged = np.isfinite(before)
+  return state, errors, np.asarray(count, 'int32'), np.asarray(converged)
 
 
 @jax.custom_jvp
@@ -109,8 +125,9 @@ def _forward_only_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 def relative(lost: Array, energy: Array) -> Array:
   """sqrt(lost / energy), both squared norms; 0, with a finite gradient, where nothing is lost."""
-  share = lost / jnp.where(energy == 0, 1, energy)
-  return jnp.where(share > 0, jnp.sqrt(jnp.where(share > 0, share, 1)), share * 0)
+  xp = namespace(lost, energy)
+  share = lost / xp.where(energy == 0, 1, energy)
+  return xp.where(share > 0, xp.sqrt(xp.where(share > 0, share, 1)), share * 0)
 
 
 def check_iteration(max_iters: int, tol: float) -> None:

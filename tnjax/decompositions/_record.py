@@ -5,10 +5,11 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tnjax.formats import Record, take
-from tnjax.ops import peak, resolved, squared_norm
+from tnjax.ops import choose, fixed, namespace, peak, resolved, squared_norm
 
 _BLOCK = 2**20  # entries of the model that are rebuilt at a time
 
@@ -39,8 +40,9 @@ class Decomposition:
 def direct(tensor: Record, x: Array, kept: Array | None = None) -> Decomposition:
   """Record of a direct method; `kept` as in `relative_error`."""
   error = relative_error(tensor, x, kept)
+  xp = namespace(error)
   return Decomposition(
-    tensor, error, jnp.zeros((), 'int32'), jnp.isfinite(error), jnp.zeros(0, error.dtype)
+    tensor, error, xp.zeros((), 'int32'), xp.isfinite(error), xp.zeros(0, error.dtype)
   )
 
 
@@ -56,23 +58,25 @@ def relative_error(
       projection); the error follows from it, if that much is lost that rounding does not matter.
     terms: energy of the terms that `kept` was summed from, where they cancel.
   """
-  tensor, x = jax.lax.stop_gradient((tensor, x))
+  tensor, x = fixed((tensor, x))
   if kept is None or tensor.dtype != x.dtype:  # rounded factors have another error
     return residual(tensor, x)
   total = squared_norm(x)
-  lost = total - jax.lax.stop_gradient(kept)
-  safe = resolved(lost, jnp.maximum(total, jax.lax.stop_gradient(terms)))
-  return jax.lax.cond(safe, lambda: jnp.sqrt(lost / total), lambda: residual(tensor, x))
+  lost = total - fixed(kept)
+  xp = namespace(total)
+  safe = resolved(lost, xp.maximum(total, fixed(terms)))
+  return choose(safe, lambda: xp.sqrt(lost / total), lambda: residual(tensor, x))
 
 
 def residual(tensor: Record, x: Array) -> Array:
   """The relative error, from the difference; norms at unit scale neither over- nor underflow."""
+  xp = namespace(x)
   size = peak(x)
-  size = jnp.where(size == 0, 1, size)
+  size = xp.where(size == 0, 1, size)
   shape = x.shape
-  if x.size <= _BLOCK:
-    norm = jnp.sqrt(squared_norm(x, size))
-    gap = jnp.sqrt(squared_norm(x - tensor.full(), size))
+  if x.size <= _BLOCK or xp is np:  # the host decomposes small tensors
+    norm = xp.sqrt(squared_norm(x, size))
+    gap = xp.sqrt(squared_norm(x - tensor.full(), size))
   else:
     # Modes before `split` are fixed one index at a time, mode `split` is cut into ranges.
     split = next(k for k in range(x.ndim) if math.prod(shape[k + 1 :]) <= _BLOCK)
@@ -96,4 +100,4 @@ def residual(tensor: Record, x: Array) -> Array:
 
     zero = jnp.zeros((), x.real.dtype)
     norm, gap = map(jnp.sqrt, jax.lax.fori_loop(0, rows.shape[0] * ranges, block, (zero, zero)))
-  return jnp.where(norm == 0, 0, gap / jnp.where(norm == 0, 1, norm))
+  return xp.where(norm == 0, 0, gap / xp.where(norm == 0, 1, norm))

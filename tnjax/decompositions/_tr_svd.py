@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -22,7 +21,7 @@ from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr_ranks_for
 from tnjax.decompositions._tt_svd import chain
 from tnjax.formats import TR
-from tnjax.ops import HIGHEST, left_singular, matmul, squared_norm
+from tnjax.ops import left_singular, matmul, namespace, squared_norm, tensordot
 
 
 def tr_svd(
@@ -47,6 +46,7 @@ def tr_svd(
   Raises:
     ValueError: as `tt_svd`; ranks are d in number.
 
+  >>> import jax.numpy as jnp
   >>> x = jnp.ones((4, 3, 2))
   >>> d = tr_svd(x, ranks=(1, 1, 1))
   >>> d.tensor.ranks, bool(d.relative_error < 1e-6)
@@ -57,12 +57,12 @@ def tr_svd(
   if ranks is not None:
     ranks = ranks_lib.tr_ranks(x.shape, ranks)
   if tol is None:
-    return _svd_kernel(x, ranks)
+    return _svd_jitted(x, ranks)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tr_ranks(x.shape, tr_ranks_for(data, tol, ranks)),
-    partial(_svd_kernel, x),
+    partial(_svd_jitted, x),
   )
 
 
@@ -82,17 +82,18 @@ def tr_als(
   Returns:
     A `Decomposition` with a `TR` whose error is at most that of `tr_svd`.
 
+  >>> import jax.numpy as jnp
   >>> x = jnp.arange(24.).reshape(4, 3, 2)
   >>> bool(tr_als(x, 2).relative_error <= tr_svd(x, 2).relative_error + 1e-6)
   True
   """
   x = check_input(x)
   check_iteration(max_iters, tol)
-  return _als_kernel(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, float(tol))
+  return _als_jitted(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, float(tol))
 
 
-@partial(jax.jit, static_argnums=1)
-def _svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
+def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
+  """`ranks` are within what the shape allows."""
   dense = working(x)
   cores = _svd_cores(dense, ranks)
   kept = None
@@ -101,17 +102,21 @@ def _svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   return direct(cast(TR(cores), x.dtype), dense, kept)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
-def _als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) -> Decomposition:
+_svd_jitted = jax.jit(tr_svd_kernel, static_argnums=1)
+
+
+def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) -> Decomposition:
+  """As `tr_svd_kernel`."""
   dense = working(x)
   scale = largest(dense)
   unit = dense / scale
-  norm = jnp.sqrt(squared_norm(unit))
+  xp = namespace(dense)
+  norm = xp.sqrt(squared_norm(unit))
 
   def step(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
     for n in range(len(cores)):
       cores = (*cores[:n], _update(unit, cores, n), *cores[n + 1 :])
-    error = jnp.sqrt(squared_norm(unit - TR(cores).full())) / jnp.where(norm == 0, 1, norm)
+    error = xp.sqrt(squared_norm(unit - TR(cores).full())) / xp.where(norm == 0, 1, norm)
     return cores, error
 
   start = _svd_cores(unit, ranks)
@@ -120,17 +125,21 @@ def _als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) ->
   return Decomposition(tensor, relative_error(tensor, dense), count, converged, errors)
 
 
+_als_jitted = jax.jit(tr_als_kernel, static_argnums=(1, 2, 3))
+
+
 def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
+  xp = namespace(x)
   first, second = ranks[0], ranks[1 % len(ranks)]
   if x.ndim == 1:  # a ring of one core: X = trace of its slices
-    eye = jnp.eye(first, dtype=x.dtype) / first
+    eye = xp.eye(first, dtype=x.dtype) / first
     return (eye[:, None, :] * x[None, :, None],)
   matrix = x.reshape(x.shape[0], -1)
   kept = min(first * second, *matrix.shape)
   u, _ = left_singular(matrix, kept)
-  basis = jnp.eye(kept, dtype=x.dtype)  # orthonormal rows
+  basis = xp.eye(kept, dtype=x.dtype)  # orthonormal rows
   if kept < first * second:
-    basis = jnp.asarray(_dct(first * second, kept), x.dtype)
+    basis = xp.asarray(_dct(first * second, kept), x.dtype)
   core = matmul(u, basis).reshape(-1, first, second).transpose(1, 0, 2)
   # basis^T U^H X has axes (r_0, r_1, I_2, ..., I_N); r_0 goes last.
   rest = matmul(basis.T, matmul(u.conj().T, matrix)).reshape(first, second, -1)
@@ -150,10 +159,11 @@ def _update(x: Array, cores: Sequence[Array], n: int) -> Array:
   """Least squares for core n, all others fixed."""
   a, size, b = cores[n].shape
   order = len(cores)
-  subchain = jnp.eye(b, dtype=x.dtype)[:, None, :]  # (r_{n+1}, rest, r_n), modes n+1, ..., n-1
+  # Axes (r_{n+1}, rest, r_n), modes n+1, ..., n-1.
+  subchain = namespace(x).eye(b, dtype=x.dtype)[:, None, :]
   for k in range(1, order):
     core = cores[(n + k) % order]
-    product = jnp.tensordot(subchain, core, axes=1, precision=HIGHEST)
+    product = tensordot(subchain, core, 1)
     subchain = product.reshape(b, -1, core.shape[2])
   design = subchain.transpose(1, 2, 0).reshape(-1, a * b)  # X_(n) = core (I_n, a b) @ design^T
   target = x.transpose(*((n + k) % order for k in range(order))).reshape(size, -1)

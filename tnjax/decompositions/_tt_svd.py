@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from tnjax import ranks as ranks_lib
@@ -14,7 +13,7 @@ from tnjax.decompositions._prepare import cast, check_input, working
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tt_ranks_for
 from tnjax.formats import TT
-from tnjax.ops import matmul, right_singular, squared_norm
+from tnjax.ops import matmul, namespace, right_singular, squared_norm
 
 
 def tt_svd(
@@ -55,20 +54,23 @@ def tt_svd(
   if ranks is not None:
     ranks = ranks_lib.tt_ranks(x.shape, ranks)
   if tol is None:
-    return _kernel(x, ranks)
+    return _jitted(x, ranks)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tt_ranks(x.shape, tt_ranks_for(data, tol, ranks)),
-    partial(_kernel, x),
+    partial(_jitted, x),
   )
 
 
-@partial(jax.jit, static_argnums=1)
-def _kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
+def tt_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
+  """`ranks` are within what the shape allows."""
   dense = working(x)
   cores = chain(dense, 1, x.shape, ranks, 1)
   return direct(cast(TT(cores), x.dtype), dense, kept=squared_norm(cores[0]))
+
+
+_jitted = jax.jit(tt_svd_kernel, static_argnums=1)
 
 
 def chain(
@@ -85,7 +87,7 @@ def chain(
     matrix = rest.reshape(first * math.prod(shape[:start]), -1)
     modes, ends = shape[start:end], bonds[start : end + 1]
     if ends[0] == matrix.shape[1]:  # nothing to cut
-      group = _split(jnp.eye(ends[0], dtype=rest.dtype), None, modes, ends)
+      group = _split(namespace(rest).eye(ends[0], dtype=rest.dtype), None, modes, ends)
     else:
       v, s = right_singular(matrix, ends[0])
       group = _split(v.conj().T, s[: ends[0]], modes, ends)
@@ -103,7 +105,7 @@ def _split(
   for k in range(len(shape) - 1, 0, -1):
     width = shape[k] * bonds[k + 1]
     rows, weighted = rows.reshape(-1, width), weighted.reshape(-1, width)
-    v = jnp.eye(width, dtype=rows.dtype)
+    v = namespace(rows).eye(width, dtype=rows.dtype)
     if bonds[k] < width:
       v, _ = right_singular(weighted, bonds[k])
       rows, weighted = matmul(rows, v), matmul(weighted, v)

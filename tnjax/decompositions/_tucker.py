@@ -2,10 +2,8 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from tnjax import ranks as ranks_lib
@@ -22,9 +20,11 @@ from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tucker_ranks_for
 from tnjax.formats import Tucker
 from tnjax.ops import (
+  fixed,
   left_singular,
   matmul,
   mode_product,
+  namespace,
   orthonormal,
   right_singular,
   squared_norm,
@@ -59,6 +59,7 @@ def hosvd(
   Raises:
     ValueError: as `tt_svd`; or modes that repeat or do not exist.
 
+  >>> import jax.numpy as jnp
   >>> d = hosvd(jnp.ones((3, 4, 5)), ranks=1)
   >>> d.tensor.ranks, bool(d.relative_error < 1e-6)
   ((1, 1, 1), True)
@@ -71,12 +72,12 @@ def hosvd(
   if ranks is not None:
     ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
   if tol is None:
-    return _hosvd_kernel(x, _all_ranks(x.shape, ranks, modes), modes)
+    return _hosvd_jitted(x, ranks, modes)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tucker_ranks(x.shape, tucker_ranks_for(data, tol, modes, ranks), modes),
-    lambda found: _hosvd_kernel(x, _all_ranks(x.shape, found, modes), modes),
+    lambda found: _hosvd_jitted(x, found, modes),
   )
 
 
@@ -104,6 +105,7 @@ def hooi(
   Returns:
     A `Decomposition` with a `Tucker`.
 
+  >>> import jax.numpy as jnp
   >>> x = jnp.arange(60.).reshape(3, 4, 5)
   >>> d = hooi(x, ranks=2)
   >>> d.tensor.ranks, bool(d.relative_error < 1e-5)
@@ -113,7 +115,7 @@ def hooi(
   check_iteration(max_iters, tol)
   modes = _checked_modes(x.shape, modes)
   ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
-  return _hooi_kernel(x, _all_ranks(x.shape, ranks, modes), modes, max_iters, float(tol))
+  return _hooi_jitted(x, ranks, modes, max_iters, float(tol))
 
 
 def _checked_modes(shape: tuple[int, ...], modes: Sequence[int] | None) -> tuple[int, ...]:
@@ -144,10 +146,10 @@ def _truncate(
 ) -> tuple[Array, tuple[Array | None, ...]]:
   """Core and factors, the modes that shrink most first."""
   factors: list[Array | None] = [None] * x.ndim
-  core = x
+  core, xp = x, namespace(x)
   for mode in _by_shrinkage(modes, ranks, x.shape):
     if ranks[mode] == x.shape[mode]:
-      factors[mode] = jnp.eye(ranks[mode], dtype=x.dtype)
+      factors[mode] = xp.eye(ranks[mode], dtype=x.dtype)
       continue
     if mode == x.ndim - 1:  # as it lies in memory
       v, _ = right_singular(core.reshape(-1, core.shape[mode]), ranks[mode])
@@ -158,26 +160,31 @@ def _truncate(
   return core, tuple(factors)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
+def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
+  """`ranks`, one per entry of `modes`, are within what the shape allows."""
+  ranks = _all_ranks(x.shape, ranks, modes)
   dense = working(x)
   core, factors = _truncate(dense, ranks, modes)
   return direct(cast(Tucker(core, factors), x.dtype), dense, kept=squared_norm(core))
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3, 4))
-def _hooi_kernel(
+_hosvd_jitted = jax.jit(hosvd_kernel, static_argnums=(1, 2))
+
+
+def hooi_kernel(
   x: Array, ranks: tuple[int, ...], modes: tuple[int, ...], max_iters: int, tol: float
 ) -> Decomposition:
+  """As `hosvd_kernel`."""
+  ranks = _all_ranks(x.shape, ranks, modes)
   dense = working(x)
+  xp = namespace(dense)
   core, factors = _truncate(dense, ranks, modes)
   active = tuple(m for m in modes if ranks[m] < x.shape[m])
   if len(active) < 2:  # the start is the best there is
     d = direct(cast(Tucker(core, factors), x.dtype), dense, kept=squared_norm(core))
     count = max_iters if tol == 0.0 else 1
-    errors = jnp.full(max_iters, jnp.nan, d.relative_error.dtype)
-    errors = errors.at[:count].set(d.relative_error)
-    return dataclasses.replace(d, errors=errors, num_iters=jnp.asarray(count, 'int32'))
+    errors = xp.where(xp.arange(max_iters) < count, d.relative_error, xp.nan)
+    return dataclasses.replace(d, errors=errors, num_iters=xp.asarray(count, 'int32'))
   scale = largest(dense)
   energy = squared_norm(dense, scale)
 
@@ -205,24 +212,28 @@ def _hooi_kernel(
     return (core, factors), relative(energy - squared_norm(core), energy)
 
   state, error = swept(factors, lambda y, factor: left_singular(y, factor.shape[1])[0])
-  errors, count, converged = error[None], jnp.ones((), 'int32'), jnp.isfinite(error)
+  errors, count, converged = error[None], xp.ones((), 'int32'), xp.isfinite(error)
   if max_iters > 1:
     state, more, count, converged = iterate(
       lambda state: swept(state[1], _turned), state, max_iters - 1, tol, energy.dtype
     )
-    errors, count = jnp.concatenate([errors, more]), count + 1
+    errors, count = xp.concatenate([errors, more]), count + 1
   elif tol > 0:
-    converged = jnp.zeros((), bool)
+    converged = xp.zeros((), bool)
   core, factors = state
   kept = squared_norm(core) * scale**2
   tensor = cast(Tucker(core * scale, factors), x.dtype)
   return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
 
 
+_hooi_jitted = jax.jit(hooi_kernel, static_argnums=(1, 2, 3, 4))
+
+
 def _turned(matrix: Array, factor: Array) -> Array:
   """One step of orthogonal iteration with `matrix` times its adjoint."""
+  xp = namespace(matrix)
   across = matmul(matrix.conj().T, factor)
   # Columns of equal size: each then keeps its digits, though their squares may differ by 1 / eps.
-  size = jax.lax.stop_gradient(jnp.linalg.norm(across, axis=0))
-  across = across / jnp.where(size > 0, size, 1).astype(across.dtype)[None]
+  size = fixed(xp.linalg.norm(across, axis=0))
+  across = across / xp.where(size > 0, size, 1).astype(across.dtype)[None]
   return orthonormal(matmul(matrix, across))

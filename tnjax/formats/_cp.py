@@ -5,12 +5,11 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Record
-from tnjax.ops import khatri_rao, matmul
+from tnjax.ops import khatri_rao, matmul, namespace
 
 
 @jax.tree_util.register_dataclass
@@ -25,6 +24,7 @@ class CP(Record):
   `num_params` counts the factors alone, R sum I_n: the weights can be absorbed into any factor
   (`absorbed()`) and add no freedom.
 
+  >>> import jax.numpy as jnp
   >>> x = CP(jnp.array([2., 1.]), (jnp.ones((3, 2)), jnp.ones((4, 2))))
   >>> x.shape, x.ranks, x.num_params, float(x.full()[0, 0])
   ((3, 4), (2,), 14, 3.0)
@@ -60,11 +60,12 @@ class CP(Record):
 
   def absorbed(self) -> 'CP':
     """The same tensor with unit weights, every factor taking an equal share of their scale."""
-    size = jnp.abs(self.weights)
-    share = jnp.where(size > 0, jnp.where(size > 0, size, 1) ** (1 / len(self.factors)), 0)
-    shares = [share] * (len(self.factors) - 1) + [share * jnp.sign(self.weights)]
+    xp = namespace(self.weights)
+    size = xp.abs(self.weights)
+    share = xp.where(size > 0, xp.where(size > 0, size, 1) ** (1 / len(self.factors)), 0)
+    shares = [share] * (len(self.factors) - 1) + [share * xp.sign(self.weights)]
     factors = tuple(f * s.astype(f.dtype)[None] for f, s in zip(self.factors, shares))
-    return CP(jnp.ones_like(self.weights), factors)
+    return CP(xp.ones_like(self.weights), factors)
 
   @staticmethod
   def network(

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Record
-from tnjax.ops import HIGHEST
+from tnjax.ops import namespace, tensordot
 
 
 @jax.tree_util.register_dataclass
@@ -20,6 +19,7 @@ class TR(Record):
   Attributes:
     cores: d arrays of shape (r_{k-1}, n_k, r_k) with r_d = r_0.
 
+  >>> import jax.numpy as jnp
   >>> x = TR((jnp.ones((2, 3, 5)), jnp.ones((5, 4, 2))))
   >>> x.shape, x.ranks, x.num_params, float(x.full()[0, 0])
   ((3, 4), (2, 5), 70, 10.0)
@@ -46,12 +46,12 @@ class TR(Record):
     """The dense tensor."""
     out = self.cores[0]
     for core in self.cores[1:-1]:
-      out = jnp.tensordot(out, core, axes=1, precision=HIGHEST)
+      out = tensordot(out, core, 1)
     if len(self.cores) == 1:
-      return jnp.trace(out, axis1=0, axis2=2)
+      return namespace(out).trace(out, axis1=0, axis2=2)
     last = self.cores[-1]
     axes = ((out.ndim - 1, 0), (0, 2))
-    return jnp.tensordot(out, last, axes=axes, precision=HIGHEST).reshape(self.shape)
+    return tensordot(out, last, axes).reshape(self.shape)
 
   @staticmethod
   def network(

@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Record
-from tnjax.ops import HIGHEST
+from tnjax.ops import tensordot
 
 
 @jax.tree_util.register_dataclass
@@ -20,6 +19,7 @@ class TT(Record):
   Attributes:
     cores: d arrays of shape (r_{k-1}, n_k, r_k) with r_0 = r_d = 1.
 
+  >>> import jax.numpy as jnp
   >>> x = TT((jnp.ones((1, 2, 3)), jnp.ones((3, 4, 1))))
   >>> x.shape, x.ranks, x.num_params, x.full().shape
   ((2, 4), (3,), 18, (2, 4))
@@ -46,7 +46,7 @@ class TT(Record):
     """The dense tensor."""
     out = self.cores[0]
     for core in self.cores[1:]:
-      out = jnp.tensordot(out, core, axes=1, precision=HIGHEST)
+      out = tensordot(out, core, 1)
     return out.reshape(self.shape)
 
   @staticmethod

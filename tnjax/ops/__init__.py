@@ -3,10 +3,19 @@
 Nothing in here knows of tensor formats, layers or models.
 """
 
+from tnjax.ops._engine import batched, choose, fixed, materialized, namespace
+from tnjax.ops._normal import host_normal, normal
 from tnjax.ops._norms import peak, squared_norm
 from tnjax.ops._orthonormal import orthonormal, qr
 from tnjax.ops._permute import permutation
-from tnjax.ops._products import HIGHEST, khatri_rao, matmul, mode_product, multi_mode_product
+from tnjax.ops._products import (
+  HIGHEST,
+  khatri_rao,
+  matmul,
+  mode_product,
+  multi_mode_product,
+  tensordot,
+)
 from tnjax.ops._split import prime_factors, split_modes
 from tnjax.ops._svd import left_singular, resolved, right_singular, truncated_svd
 from tnjax.ops._triangular import lower_inverse
@@ -14,13 +23,20 @@ from tnjax.ops._unfold import fold, unfold
 
 __all__ = [
   'HIGHEST',
+  'batched',
+  'choose',
+  'fixed',
   'fold',
+  'host_normal',
   'khatri_rao',
   'left_singular',
   'lower_inverse',
+  'materialized',
   'matmul',
   'mode_product',
   'multi_mode_product',
+  'namespace',
+  'normal',
   'orthonormal',
   'peak',
   'permutation',
@@ -30,6 +46,7 @@ __all__ = [
   'right_singular',
   'split_modes',
   'squared_norm',
+  'tensordot',
   'truncated_svd',
   'unfold',
 ]

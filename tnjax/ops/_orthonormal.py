@@ -2,13 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from tnjax.ops._engine import namespace
 from tnjax.ops._products import matmul
 from tnjax.ops._thin import upright
 
 
-@jax.custom_jvp
 def qr(a: Array) -> tuple[Array, Array]:
   """Orthonormal q (m, k) and r (k, n) with a = q r, k = min(m, n).
 
@@ -21,14 +22,19 @@ def qr(a: Array) -> tuple[Array, Array]:
   >>> bool(jnp.allclose(q @ r, a, atol=1e-6))
   True
   """
+  return tuple(np.linalg.qr(a)) if namespace(a) is np else _qr(a)
+
+
+@jax.custom_jvp
+def _qr(a: Array) -> tuple[Array, Array]:
   q, r = jnp.linalg.qr(a)
   return q, r
 
 
-@qr.defjvp
+@_qr.defjvp
 def _qr_jvp(primals: tuple, tangents: tuple) -> tuple:
   (a,), (da,) = primals, tangents
-  q, r = qr(a)
+  q, r = _qr(a)
   dr = matmul(q.conj().T, da)
   if a.shape[0] <= a.shape[1]:  # q spans everything
     return (q, r), (jnp.zeros_like(q), dr)

@@ -8,14 +8,26 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from tnjax.ops._engine import namespace
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def matmul(a: Array, b: Array) -> Array:
   """`a @ b` at the highest precision the device offers."""
+  if namespace(a, b) is np:
+    return a @ b
   return jnp.matmul(a, b, precision=HIGHEST)
+
+
+def tensordot(a: Array, b: Array, axes: int | tuple) -> Array:
+  """`jnp.tensordot` at the highest precision the device offers."""
+  if namespace(a, b) is np:
+    return np.tensordot(a, b, axes)
+  return jnp.tensordot(a, b, axes, precision=HIGHEST)
 
 
 def mode_product(x: Array, matrix: Array, mode: int) -> Array:
@@ -33,8 +45,8 @@ def mode_product(x: Array, matrix: Array, mode: int) -> Array:
     )
   if mode in (-1, x.ndim - 1):  # as it lies in memory: on CPU six times as fast
     return matmul(x, matrix.T)
-  product = jnp.tensordot(matrix, x, axes=(1, mode), precision=HIGHEST)
-  return jnp.moveaxis(product, 0, mode)
+  product = tensordot(matrix, x, (1, mode))
+  return namespace(product).moveaxis(product, 0, mode)
 
 
 def multi_mode_product(x: Array, matrices: Sequence[Array | None]) -> Array:

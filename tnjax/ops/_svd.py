@@ -21,9 +21,12 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.custom_batching import custom_vmap
 
+from tnjax.ops._engine import choose, namespace
+from tnjax.ops._normal import host_normal, normal
 from tnjax.ops._products import matmul
 from tnjax.ops._thin import noise, reciprocal, thin_left, upright
 
@@ -131,19 +134,22 @@ def _solve(a: Array, rank: int, side: str, method: str, key: Array | None) -> tu
   if method == 'randomized':
     width = min(rank + _OVERSAMPLE, short)
     length = a.shape[1] if side == 'left' else a.shape[0]
-    sketch = jax.random.normal(key, (length, width), a.dtype)
+    draw = host_normal if namespace(a) is np else normal
+    sketch = draw(key, (length, width), a.dtype)
+  if namespace(a) is np:
+    vectors, s = _ROUTES[method](a, rank, side, sketch)
+    return upright(vectors), s
   return _solver(rank, side, method)(a, sketch)
 
 
 @functools.cache
 def _solver(rank: int, side: str, method: str) -> Callable:
   """`solve(a, sketch) -> vectors, s`, differentiable, and batched as one call."""
-  routes = {'full': _full, 'gram': _gram, 'qr': _qr, 'auto': _auto, 'randomized': _randomized}
 
   @custom_vmap
   def batched(a: Array, sketch: Array | None) -> tuple[Array, Array]:
     """Any number of leading dimensions; the choice of `auto` is made once for all of them."""
-    vectors, s = routes[method](a, rank, side, sketch)
+    vectors, s = _ROUTES[method](a, rank, side, sketch)
     return upright(vectors), s
 
   @batched.def_vmap
@@ -172,12 +178,23 @@ def _solver(rank: int, side: str, method: str) -> Callable:
 
 
 def _full(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
-  u, s, vh = jnp.linalg.svd(a, full_matrices=False)
+  u, s, vh = namespace(a).linalg.svd(a, full_matrices=False)
   return (u if side == 'left' else _adjoint(vh))[..., :rank], s
 
 
 def _qr(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
-  """SVD of the triangular factor, which is updated with one block of the long side at a time."""
+  """SVD of the triangular factor of the long side."""
+  if namespace(a) is np:
+    tall = _adjoint(a) if _short_is_left(a, side) else a
+    triangular = np.linalg.qr(tall, mode='r')
+  else:
+    triangular = _triangular(a, side)
+  _, s, vh = namespace(a).linalg.svd(triangular)
+  return _of_side(a, _adjoint(vh)[..., :rank], side), s
+
+
+def _triangular(a: Array, side: str) -> Array:
+  """The triangular factor, updated with one block of the long side at a time."""
   axis = a.ndim - (1 if _short_is_left(a, side) else 2)
   long, short = a.shape[axis], min(a.shape[-2:])
   size = min(long, max(_BLOCK // short, 4 * short))
@@ -196,9 +213,7 @@ def _qr(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
     stacked = jnp.concatenate([triangular, rows(first + i * size, size)], axis=-2)
     return jnp.linalg.qr(stacked, mode='r')
 
-  triangular = jax.lax.fori_loop(0, (long - first) // size, update, triangular)
-  _, s, vh = jnp.linalg.svd(triangular)
-  return _of_side(a, _adjoint(vh)[..., :rank], side), s
+  return jax.lax.fori_loop(0, (long - first) // size, update, triangular)
 
 
 def _gram(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
@@ -211,34 +226,36 @@ def _auto(a: Array, rank: int, side: str, _: None) -> tuple[Array, Array]:
   across = basis.shape[-2] != a.shape[-2 if side == 'left' else -1]
   if across:  # all that is kept must stand far above the noise, so that a division orthonormalises
     eps = jnp.finfo(s.dtype).eps
-    safe &= s[..., rank - 1] ** 2 > 1e3 * eps * jnp.sum(s**2, axis=-1)
+    safe &= s[..., rank - 1] ** 2 > 1e3 * eps * (s**2).sum(axis=-1)
 
   def fast() -> tuple[Array, Array]:
     if not across:
       return basis, s
     return matmul(a if side == 'left' else _adjoint(a), basis) / s[..., None, :rank], s
 
-  return jax.lax.cond(safe.all(), fast, lambda: _qr(a, rank, side, None))
+  return choose(safe.all(), fast, lambda: _qr(a, rank, side, None))
 
 
 def _eigen(a: Array, rank: int, side: str) -> tuple[Array, Array, Array]:
   """Basis of the short side by its Gram matrix, singular values, and whether they are safe."""
   gram = matmul(a, _adjoint(a)) if _short_is_left(a, side) else matmul(_adjoint(a), a)
-  values, vectors = jnp.linalg.eigh(gram)
-  values = jnp.maximum(values[..., ::-1], 0)
+  xp = namespace(a)
+  values, vectors = xp.linalg.eigh(gram)
+  values = xp.maximum(values[..., ::-1], 0)
   safe = resolved(values[..., rank:].sum(-1), values.sum(-1))
-  return vectors[..., ::-1][..., :rank], jnp.sqrt(values), safe
+  return vectors[..., ::-1][..., :rank], xp.sqrt(values), safe
 
 
 def _randomized(a: Array, rank: int, side: str, sketch: Array) -> tuple[Array, Array]:
   """Subspace iteration from a random sketch (Halko, Martinsson and Tropp 2011, algorithm 4.4)."""
+  xp = namespace(a)
   forth = (lambda x: matmul(a, x)) if side == 'left' else (lambda x: matmul(_adjoint(a), x))
   back = (lambda x: matmul(_adjoint(a), x)) if side == 'left' else (lambda x: matmul(a, x))
-  basis = jnp.linalg.qr(forth(sketch))[0]
+  basis = xp.linalg.qr(forth(sketch))[0]
   for _ in range(_POWER):
-    basis = jnp.linalg.qr(forth(jnp.linalg.qr(back(basis))[0]))[0]
+    basis = xp.linalg.qr(forth(xp.linalg.qr(back(basis))[0]))[0]
   # basis^H a = (R W^H)^H with back(basis) = W R
-  u, s, _ = jnp.linalg.svd(_adjoint(jnp.linalg.qr(back(basis), mode='r')))
+  u, s, _ = xp.linalg.svd(_adjoint(xp.linalg.qr(back(basis), mode='r')))
   return matmul(basis, u[..., :rank]), s[..., :rank]
 
 
@@ -246,7 +263,7 @@ def _of_side(a: Array, basis: Array, side: str) -> Array:
   """A basis of the short side's subspace, carried over to the long side if that was asked for."""
   if basis.shape[-2] == a.shape[-2 if side == 'left' else -1]:
     return basis
-  return jnp.linalg.qr(matmul(a if side == 'left' else _adjoint(a), basis))[0]
+  return namespace(a).linalg.qr(matmul(a if side == 'left' else _adjoint(a), basis))[0]
 
 
 def _short_is_left(a: Array, side: str) -> bool:
@@ -256,3 +273,6 @@ def _short_is_left(a: Array, side: str) -> bool:
 
 def _adjoint(a: Array) -> Array:
   return a.conj().swapaxes(-1, -2)
+
+
+_ROUTES = {'full': _full, 'gram': _gram, 'qr': _qr, 'auto': _auto, 'randomized': _randomized}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tnjax.ops._engine import namespace
 from tnjax.ops._products import matmul
 
 
@@ -53,10 +54,11 @@ def _thin_left_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 def upright(u: Array) -> Array:
   """Columns turned so that the largest entry of each is real and positive."""
-  place = jnp.argmax(jnp.abs(u), axis=-2, keepdims=True)
-  pivot = jnp.take_along_axis(u, place, axis=-2)
-  size = jnp.abs(pivot)
-  return u * jnp.where(size > 0, pivot.conj() / jnp.where(size > 0, size, 1), 1)
+  xp = namespace(u)
+  place = xp.argmax(xp.abs(u), axis=-2, keepdims=True)
+  pivot = xp.take_along_axis(u, place, axis=-2)
+  size = xp.abs(pivot)
+  return u * xp.where(size > 0, pivot.conj() / xp.where(size > 0, size, 1), 1)
 
 
 def noise(a: Array) -> float:
@@ -66,4 +68,5 @@ def noise(a: Array) -> float:
 
 def reciprocal(x: Array, valid: Array) -> Array:
   """1 / x where valid, 0 elsewhere, with finite gradients."""
-  return jnp.where(valid, 1 / jnp.where(valid, x, 1), 0)
+  xp = namespace(x)
+  return xp.where(valid, 1 / xp.where(valid, x, 1), 0)

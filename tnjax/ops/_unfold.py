@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 from jax import Array
+
+from tnjax.ops._engine import namespace
 
 
 def unfold(x: Array, mode: int) -> Array:
@@ -13,13 +14,14 @@ def unfold(x: Array, mode: int) -> Array:
   Columns run over the other modes in their order, the last one fastest (row-major; Kolda and
   Bader 2009 let the first one run fastest).
 
+  >>> import jax.numpy as jnp
   >>> x = jnp.arange(24.).reshape(2, 3, 4)
   >>> unfold(x, 1).shape
   (3, 8)
   >>> bool((fold(unfold(x, 1), 1, x.shape) == x).all())
   True
   """
-  return jnp.moveaxis(x, mode, 0).reshape(x.shape[mode], -1)
+  return namespace(x).moveaxis(x, mode, 0).reshape(x.shape[mode], -1)
 
 
 def fold(matrix: Array, mode: int, shape: Sequence[int]) -> Array:
@@ -30,4 +32,4 @@ def fold(matrix: Array, mode: int, shape: Sequence[int]) -> Array:
       f'matrix has shape {matrix.shape}; the mode-{mode} unfolding of {tuple(shape)} '
       f'has shape {(shape[mode], math.prod(rest))}'
     )
-  return jnp.moveaxis(matrix.reshape(shape[mode], *rest), 0, mode)
+  return namespace(matrix).moveaxis(matrix.reshape(shape[mode], *rest), 0, mode)

@@ -1,0 +1,53 @@
+"""One algorithm, two engines: NumPy arrays are computed on the host at once, without a compiler,
+and everything else (JAX arrays, tracers, mixtures) by JAX.
+
+Code for both is written with `xp = namespace(x)`. What follows is where the two need other words.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+
+def namespace(*arrays: Array | np.ndarray) -> ModuleType:
+  """`numpy` if all arrays are NumPy's (its scalars too), else `jax.numpy`.
+
+  >>> namespace(np.ones(3)).__name__, namespace(np.ones(3), jnp.ones(3)).__name__
+  ('numpy', 'jax.numpy')
+  """
+  return np if all(isinstance(a, np.ndarray | np.generic) for a in arrays) else jnp
+
+
+def fixed(tree: Any) -> Any:
+  """The same arrays, through which no gradient passes."""
+  return jax.tree.map(lambda a: a if namespace(a) is np else jax.lax.stop_gradient(a), tree)
+
+
+def materialized(x: Array) -> Array:
+  """`x`, kept from being fused with what comes before or after it."""
+  return x if namespace(x) is np else jax.lax.optimization_barrier(x)
+
+
+def choose(condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+  """`yes()` or `no()`, of which only one is computed."""
+  if namespace(condition) is np:
+    return yes() if condition else no()
+  return jax.lax.cond(condition, yes, no)
+
+
+def batched(f: Callable, xp: ModuleType) -> Callable:
+  """`jax.vmap(f)`; on NumPy a loop over the first axis, whose results are stacked."""
+  if xp is not np:
+    return jax.vmap(f)
+
+  def loop(tree: Any) -> Any:
+    count = len(jax.tree.leaves(tree)[0])
+    results = [f(jax.tree.map(lambda a, i=i: a[i], tree)) for i in range(count)]
+    return jax.tree.map(lambda *a: np.stack(a), *results)
+
+  return loop

@@ -30,7 +30,6 @@ from tnjax.ops import (
   materialized,
   matmul,
   namespace,
-  normal,
   squared_norm,
   tensordot,
   unfold,
@@ -209,7 +208,7 @@ def _start(x: Array, scale: Array, key: Array, rank: int, init: str) -> tuple[Ar
       matrix = unfold(x, n) / scale
       columns, _ = left_singular(matrix, min(rank, *matrix.shape), method='gram')
     if columns.shape[1] < rank:
-      draw = host_normal if xp is np else normal
+      draw = host_normal if xp is np else jax.random.normal
       drawn = draw(jax.random.split(key, x.ndim)[n], (rows, rank), x.dtype)
       columns = xp.concatenate([columns, drawn[:, columns.shape[1] :]], axis=1)
     factors.append(_unit_columns(columns)[0])

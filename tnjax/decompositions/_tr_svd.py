@@ -19,6 +19,7 @@ from tnjax.decompositions._prepare import (
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr_ranks_for
+from tnjax.decompositions._tr_host import host_sweep
 from tnjax.decompositions._tt_svd import chain
 from tnjax.formats import TR
 from tnjax.ops import left_singular, matmul, namespace, squared_norm, tensordot
@@ -119,6 +120,8 @@ def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) 
     error = xp.sqrt(squared_norm(unit - TR(cores).full())) / xp.where(norm == 0, 1, norm)
     return cores, error
 
+  if xp is np:
+    step = partial(host_sweep, unit, norm**2)
   start = _svd_cores(unit, ranks)
   cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype)
   tensor = cast(TR((*cores[:-1], cores[-1] * scale)), x.dtype)

@@ -1,15 +1,16 @@
 """Gauge and scale of a network's arrays: balancing, and random arrays of a given variance."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import opt_einsum
 from jax import Array
 
 from tnjax.contraction import Network
-from tnjax.ops import HIGHEST
+from tnjax.ops import HIGHEST, host_normal, namespace, normal
 
 _SWEEPS = 50
 
@@ -19,8 +20,9 @@ def balance(network: Network, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
   The tensor is unchanged and all arrays end with equal Frobenius norms: a gradient step then
   moves every factor alike, where the raw output of an SVD (orthonormal times energy) does not.
-  For a matrix U S V^T this is sqrt(S) on either side.
+  For a matrix U S V^T this is sqrt(S) on either side. NumPy arrays are balanced on the host.
   """
+  xp = namespace(*(arrays[n] for n in network.names))
   shapes = network.shapes()
   shaped = {n: arrays[n].reshape(shapes[n]) for n in network.names}
   bonds = {}
@@ -32,16 +34,30 @@ def balance(network: Network, arrays: Mapping[str, Array]) -> dict[str, Array]:
   def sweep(_: int, arrays: dict[str, Array]) -> dict[str, Array]:
     for owners in bonds.values():
       norms = [_slice_norms(arrays[n], axis) for n, axis in owners]
-      alive = jnp.stack(norms).min(axis=0) > 0
-      norms = [jnp.where(alive, x, 1) for x in norms]
-      target = jnp.exp(sum(jnp.log(x) for x in norms) / len(norms))
+      alive = xp.stack(norms).min(axis=0) > 0
+      norms = [xp.where(alive, x, 1) for x in norms]
+      target = xp.exp(sum(xp.log(x) for x in norms) / len(norms))
       for (n, axis), norm in zip(owners, norms):
         arrays = arrays | {n: _scale(arrays[n], axis, target / norm)}
     return arrays
 
-  shaped = jax.lax.fori_loop(0, _SWEEPS, sweep, _equal_norms(shaped))
+  shaped = _equal_norms(shaped)
+  shaped = _settled(sweep, shaped) if xp is np else jax.lax.fori_loop(0, _SWEEPS, sweep, shaped)
   shaped = _equal_norms(shaped)
   return {n: shaped[n].reshape(arrays[n].shape) for n in network.names}
+
+
+def _settled(sweep: Callable, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """The sweeps on the host, until they no longer move anything but the last digits."""
+  for k in range(_SWEEPS):
+    before, arrays = arrays, sweep(k, arrays)
+    if all(_near(a, before[n]) for n, a in arrays.items()):
+      break
+  return arrays
+
+
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+  return np.abs(a - b).max() <= 4 * jnp.finfo(a.dtype).eps * np.abs(a).max()
 
 
 def random_factors(
@@ -51,21 +67,24 @@ def random_factors(
 
   All entries share one standard deviation s with variance = s^(2K) prod(bond sizes), K operands
   (the rule of t3f, extended from TT to any network); the draw is then rescaled by its own norm,
-  taken from the network without forming the dense tensor.
+  taken from the network without forming the dense tensor. All are cut from one draw. Where the
+  key is concrete all else is done on the host, so that no network costs a compilation; under a
+  trace the same numbers result, up to rounding.
   """
   counts = _occurrences(network)
   bonds = math.prod(size for x, size in network.sizes if counts[x] > 1)
   entries = math.prod(size for x, size in network.sizes if counts[x] == 1)
   std = (variance / bonds) ** (0.5 / len(network.names))
   compute = jnp.promote_types(dtype, jnp.float32)
-  keys = jax.random.split(key, len(network.names))
-  arrays = {
-    n: std * jax.random.normal(k, shape, compute)
-    for k, (n, shape) in zip(keys, network.shapes().items())
-  }
-  norm = jnp.sqrt(_squared_norm(network, arrays).real)
-  share = (math.sqrt(variance * entries) / jnp.where(norm > 0, norm, 1)) ** (1 / len(arrays))
-  return {n: (a * share).astype(dtype) for n, a in arrays.items()}
+  draw = normal if isinstance(key, jax.core.Tracer) else host_normal
+  drawn = std * draw(key, (network.num_params(),), compute)
+  xp, arrays = namespace(drawn), {}
+  for name, shape in network.shapes().items():
+    size = math.prod(shape)
+    arrays[name], drawn = drawn[:size].reshape(shape), drawn[size:]
+  norm = xp.sqrt(_squared_norm(network, arrays).real)
+  share = (math.sqrt(variance * entries) / xp.where(norm > 0, norm, 1)) ** (1 / len(arrays))
+  return {n: jnp.asarray((a * share).astype(dtype)) for n, a in arrays.items()}
 
 
 def _occurrences(network: Network) -> dict[str, int]:
@@ -85,27 +104,32 @@ def _squared_norm(network: Network, arrays: Mapping[str, Array]) -> Array:
         ''.join(symbols.setdefault(k, opt_einsum.get_symbol(len(symbols))) for k in keys)
       )
       operands.append(arrays[name].conj() if copy else arrays[name])
-  return jnp.einsum(','.join(terms) + '->', *operands, optimize='greedy', precision=HIGHEST)
+  equation = ','.join(terms) + '->'
+  if namespace(*operands) is np:
+    return opt_einsum.contract(equation, *operands, optimize='greedy')
+  return jnp.einsum(equation, *operands, optimize='greedy', precision=HIGHEST)
 
 
 def _equal_norms(arrays: dict[str, Array]) -> dict[str, Array]:
+  xp = namespace(*arrays.values())
   norms = {n: _norms(a.reshape(1, -1))[0] for n, a in arrays.items()}
-  alive = jnp.stack(list(norms.values())).min() > 0
-  logs = [jnp.log(jnp.where(alive, x, 1)) for x in norms.values()]
-  target = jnp.exp(sum(logs) / len(logs))
+  alive = xp.stack(list(norms.values())).min() > 0
+  logs = [xp.log(xp.where(alive, x, 1)) for x in norms.values()]
+  target = xp.exp(sum(logs) / len(logs))
   return {
-    n: a * jnp.where(alive, target / jnp.where(alive, norms[n], 1), 1) for n, a in arrays.items()
+    n: a * xp.where(alive, target / xp.where(alive, norms[n], 1), 1) for n, a in arrays.items()
   }
 
 
 def _slice_norms(a: Array, axis: int) -> Array:
-  return _norms(jnp.moveaxis(a, axis, 0).reshape(a.shape[axis], -1))
+  return _norms(namespace(a).moveaxis(a, axis, 0).reshape(a.shape[axis], -1))
 
 
 def _norms(rows: Array) -> Array:
   """Norm of every row, with gradient zero where it vanishes."""
-  energy = jnp.sum(jnp.abs(rows) ** 2, axis=1)
-  return jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 0)
+  xp = namespace(rows)
+  energy = xp.sum(xp.abs(rows) ** 2, axis=1)
+  return xp.where(energy > 0, xp.sqrt(xp.where(energy > 0, energy, 1)), 0)
 
 
 def _scale(a: Array, axis: int, factors: Array) -> Array:

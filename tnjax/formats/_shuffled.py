@@ -4,9 +4,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tnjax.formats._record import Record
+from tnjax.ops import namespace
 
 
 @jax.tree_util.register_dataclass
@@ -46,10 +48,21 @@ class Shuffled(Record):
 
 def shuffle(x: Array, index: Array, shape: tuple[int, ...]) -> Array:
   """Y of `shape` with vec(Y)[index] = vec(x), the inverse of `unshuffle`."""
+  if _on_host(x, index):
+    flat = np.empty(x.size, x.dtype)
+    flat[np.asarray(index)] = x.ravel()
+    return flat.reshape(shape)
   flat = jnp.zeros(x.size, x.dtype).at[index].set(x.ravel(), unique_indices=True)
   return flat.reshape(shape)
 
 
 def unshuffle(y: Array, index: Array, shape: tuple[int, ...]) -> Array:
   """X of `shape` with vec(X) = vec(y)[index]."""
+  if _on_host(y, index):
+    index = np.asarray(index)
   return y.ravel()[index].reshape(shape)
+
+
+def _on_host(x: Array, index: Array) -> bool:
+  """Whether x is NumPy's and the index, of either kind, has values."""
+  return namespace(x) is np and not isinstance(index, jax.core.Tracer)

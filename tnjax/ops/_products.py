@@ -4,6 +4,7 @@ Accelerators multiply float32 matrices in fewer bits by default (bf16 on TPU, TF
 decomposition that does so stalls at an error of 1e-3, so everything here asks for the highest.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -43,8 +44,15 @@ def mode_product(x: Array, matrix: Array, mode: int) -> Array:
       f'matrix has shape {matrix.shape}; mode {mode} of x, of shape {x.shape}, '
       f'needs (any, {x.shape[mode]})'
     )
-  if mode in (-1, x.ndim - 1):  # as it lies in memory: on CPU six times as fast
+  mode %= x.ndim
+  if mode == x.ndim - 1:  # as it lies in memory: on CPU six times as fast
+    if namespace(x, matrix) is np:  # one large product, not one for each leading index
+      return (x.reshape(-1, x.shape[-1]) @ matrix.T).reshape(*x.shape[:-1], -1)
     return matmul(x, matrix.T)
+  before, after = math.prod(x.shape[:mode]), math.prod(x.shape[mode + 1 :])
+  if namespace(x, matrix) is np and before <= after:  # no copy
+    product = matrix @ x.reshape(before, x.shape[mode], after)
+    return product.reshape(*x.shape[:mode], -1, *x.shape[mode + 1 :])
   product = tensordot(matrix, x, (1, mode))
   return namespace(product).moveaxis(product, 0, mode)
 

@@ -26,7 +26,7 @@ from jax import Array
 from jax.custom_batching import custom_vmap
 
 from tnjax.ops._engine import choose, namespace
-from tnjax.ops._normal import host_normal, normal
+from tnjax.ops._normal import host_normal
 from tnjax.ops._products import matmul
 from tnjax.ops._thin import noise, reciprocal, thin_left, upright
 
@@ -134,7 +134,7 @@ def _solve(a: Array, rank: int, side: str, method: str, key: Array | None) -> tu
   if method == 'randomized':
     width = min(rank + _OVERSAMPLE, short)
     length = a.shape[1] if side == 'left' else a.shape[0]
-    draw = host_normal if namespace(a) is np else normal
+    draw = host_normal if namespace(a) is np else jax.random.normal
     sketch = draw(key, (length, width), a.dtype)
   if namespace(a) is np:
     vectors, s = _ROUTES[method](a, rank, side, sketch)

@@ -4,17 +4,22 @@ from tnjax.compression._allocate import Allocation, allocate
 from tnjax.compression._budget import budget
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._compress import compress, plan, skeleton
+from tnjax.compression._replace import to_dense
 from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._walk import Place, walk
 
 __all__ = [
   'Allocation',
   'BudgetReport',
   'LayerBudget',
   'LayerReport',
+  'Place',
   'Report',
   'allocate',
   'budget',
   'compress',
   'plan',
   'skeleton',
+  'to_dense',
+  'walk',
 ]

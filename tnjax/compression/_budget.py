@@ -4,23 +4,19 @@ import dataclasses
 import math
 import operator
 import re
-import zlib
 from collections.abc import Callable, Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
 
-from tnjax import formats, ops
 from tnjax.compression._allocate import allocate
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
-from tnjax.compression._compress import _LAYERS, Rules, _layers, _macs, _prepare, weight
 from tnjax.compression._options import Options, options
 from tnjax.compression._report import Report
+from tnjax.compression._rules import Job, Rules, check_ready, make_jobs
 from tnjax.compression._trace import input_shapes
-from tnjax.schemes import Parametrization, Scheme
+from tnjax.schemes import FORMATS, Parametrization, Scheme, on_host
 
 _LARGEST = 2**31  # a rank above every cap
 
@@ -39,7 +35,8 @@ def budget(
   """Chooses the ranks of every layer: least summed squared error within a budget of the network.
 
   Every layer offers its ranks, each with its cost and the sum of the squared singular values it
-  discards, and the option to stay dense, without error; `allocate` chooses one per layer. That
+  discards, and the option to stay as it is, without error; `allocate` chooses one per layer. A
+  stack takes the same ranks throughout. That
   error is exact for a matrix (`svd`), and a bound of what `compress` will report for Tucker and
   TT. Where a layer has more than 2^18 tuples of ranks, long bonds take ranks in a geometric grid.
 
@@ -72,20 +69,24 @@ def budget(
   if isinstance(rules, Scheme):
     rules = (('.*', rules),)
   rules = tuple((p, s and dataclasses.replace(s, rate=None, ranks=_LARGEST)) for p, s in rules)
-  served, report = _prepare(model, rules, input_shape, must_save=False)
+  calls = input_shapes(model, input_shape)
+  jobs, report = make_jobs(model, rules, key, calls, must_save=False)
+  for job in jobs.values():
+    _check_spectrum(job)
+  check_ready(jobs)
   unit, limit, total = _limit(
     report, params=params, params_ratio=params_ratio, macs=macs, macs_ratio=macs_ratio
   )
-  if not served:
+  if not jobs:
     raise ValueError(f'the rules {rules} leave every layer dense, so there is nothing to choose')
-  calls = input_shapes(model, input_shape, tuple(_LAYERS)) if unit == 'macs' else {}
-  layers, dense = dict(_layers(model)), {row.path: row for row in report.layers}
+  rows = {row.path: row for row in report.layers}
   offers, norms = {}, {}
-  for path, (scheme, full) in served.items():
-    x = _folded(path, layers[path], scheme, full, key)
-    found = options(full, x, _counter(layers[path], calls.get(path)))
-    offers[path] = _with_dense(found, getattr(dense[path], f'dense_{unit}'))
-    norms[path] = float(np.sum(np.abs(x) ** 2))
+  for path, job in jobs.items():
+    weights = _folded(job)
+    found = options(job.parametrization, weights, _counter(job, calls if unit == 'macs' else {}))
+    paths = (path, *(place.path for place in job.shared))
+    offers[path] = _with_dense(found, sum(getattr(rows[p], f'dense_{unit}') for p in paths))
+    norms[path] = sum(float(np.vdot(x, x).real) for x in weights)
   fixed = total - sum(int(offer.costs[0]) for offer in offers.values())
   least = fixed + sum(int(offer.costs.min()) for offer in offers.values())
   if limit < least:
@@ -95,15 +96,16 @@ def budget(
     )
   costs, errors = zip(*((offer.costs, offer.errors) for offer in offers.values()))
   found = allocate(costs, errors, limit - fixed)
-  chosen, rows = [], []
+  chosen, spent = [], []
   for (path, offer), k in zip(offers.items(), found.choices):
     ranks, cost, error = tuple(offer.ranks[k].tolist()), int(offer.costs[k]), float(offer.errors[k])
-    scheme = dataclasses.replace(served[path][0], ranks=ranks) if k else None
+    scheme = dataclasses.replace(jobs[path].scheme, ranks=ranks) if k else None
     name, ranks = (scheme.name, ranks) if k else (None, ())
-    chosen.append((re.escape(path), scheme))
-    rows.append(LayerBudget(path, name, ranks, cost, int(offer.costs[0]), error, norms[path]))
+    for place in (jobs[path].place, *jobs[path].shared):
+      chosen.append((re.escape(place.path), scheme))
+    spent.append(LayerBudget(path, name, ranks, cost, int(offer.costs[0]), error, norms[path]))
   totals = (unit, limit, fixed + found.cost, total, found.error, found.lower_bound)
-  return tuple(chosen), BudgetReport(tuple(rows), *totals)
+  return tuple(chosen), BudgetReport(tuple(spent), *totals)
 
 
 def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
@@ -129,42 +131,30 @@ def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
   return unit, math.floor(value * total * (1 + 1e-12)), total
 
 
-def _folded(
-  path: str, layer: nnx.Module, scheme: Scheme, full: Parametrization, key: Array | None
-) -> np.ndarray:
-  """The kernel as the tensor that `compress` will decompose, in double precision."""
-  if full.format not in ('tk', 'tt'):
+def _check_spectrum(job: Job) -> None:
+  p = job.parametrization
+  if FORMATS[p.format].caps is None:
+    told = ', '.join(name for name, row in FORMATS.items() if row.caps)
     raise ValueError(
-      f'{path}: {scheme.name} stores {full.format!r}, whose error no spectrum tells; choose among '
-      'svd, tk, tt, r_tk, r_tt and shuffled of such a format, or give a rate to compress'
+      f'{job.path}: {job.scheme.name} stores {p.format!r}, whose error no spectrum tells; choose a '
+      f'scheme that stores one of {told} (svd, tk, tt, r_tk, r_tt, shuffled), or give a rate to '
+      'compress'
     )
-  if stack := _LAYERS[type(layer)].stack_shape(layer):
-    raise ValueError(
-      f'{path}: a stack {stack} of layers has no ranks of its own; compress it by a rate'
-    )
-  kernel = weight(layer).reshape(full.fold.shape)
-  if not bool(jnp.isfinite(kernel).all()):
-    raise ValueError(f'{path}: its kernel has NaN or infinite entries')
-  if full.needs_key:
-    if key is None:
-      raise ValueError(
-        f'key=None: {scheme.name} for {path} draws random numbers; pass the key of compress'
-      )
-    layer_key = jax.random.fold_in(key, zlib.crc32(path.encode()))  # as compress does
-    index_key, _ = jax.random.split(layer_key)  # as Parametrization.decompose does
-    index = ops.permutation(index_key, kernel.size)
-    kernel = formats.shuffle(kernel, index, full.fold.mode_shape)
-  x = full.fold.fold(np.asarray(kernel))
-  return x.astype('complex128' if np.iscomplexobj(x) else 'float64')
 
 
-def _counter(
-  layer: nnx.Module, calls: Sequence[tuple[int, ...]] | None
-) -> Callable[[Parametrization], int]:
+def _folded(job: Job) -> list[np.ndarray]:
+  """The weights as the tensors that `compress` will decompose, in double precision."""
+  p = job.parametrization
+  return [on_host(p.fold, w, k) for w, k in zip(job.place.weights(), job.weight_keys)]
+
+
+def _counter(job: Job, calls: dict) -> Callable[[Parametrization], int]:
   """Multiply-adds of all calls, or parameters where no calls are given."""
-  if calls is None:
-    return lambda p: p.num_params
-  return lambda p: sum(_macs(layer, p, call) for call in calls)
+  copies = math.prod(job.place.stack)
+  if not calls:
+    return lambda p: copies * p.num_params
+  own = [(place, c) for place in (job.place, *job.shared) for c in calls.get(place.path, ())]
+  return lambda p: copies * sum(place.kind.macs(place.layer, p, c) for place, c in own)
 
 
 def _with_dense(offer: Options, dense_cost: int) -> Options:

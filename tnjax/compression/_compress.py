@@ -10,6 +10,7 @@ from tnjax.compression._execute import execute, facts
 from tnjax.compression._replace import factorised, replace
 from tnjax.compression._report import Report
 from tnjax.compression._rules import Rules, check_ready, make_jobs
+from tnjax.compression._trace import input_shapes
 
 
 def compress(
@@ -49,14 +50,12 @@ def compress(
   >>> report.kernel_params, type(small.layers[0]).__name__, small(jnp.ones((3, 8))).shape
   (32, 'Linear', (3, 2))
   """
-  jobs, report = make_jobs(model, rules, key, input_shape)
+  jobs, report = make_jobs(model, rules, key, input_shapes(model, input_shape))
   check_ready(jobs)
   found = execute(jobs, on_layer)
   small = replace(model, factorised(jobs, found))
   rows = [
-    dataclasses.replace(row, **facts(jobs[row.path], found[row.path]))
-    if row.path in jobs
-    else row
+    dataclasses.replace(row, **facts(jobs[row.path], found[row.path])) if row.path in jobs else row
     for row in report.layers
   ]
   return small, dataclasses.replace(report, layers=tuple(rows))
@@ -72,7 +71,7 @@ def skeleton(model: nnx.Module, rules: Rules) -> nnx.Module:
   >>> skeleton(model, ((r'layers/0', tn.schemes.svd(rate=0.5)),)).layers[0].core_0.shape
   (8, 2)
   """
-  return replace(model, factorised(make_jobs(model, rules, None, None)[0]))
+  return replace(model, factorised(make_jobs(model, rules, None, {})[0]))
 
 
 def plan(
@@ -91,4 +90,4 @@ def plan(
   >>> plan(model, ((r'layers/0', tn.schemes.svd(rate=0.5)),)).params
   40
   """
-  return make_jobs(model, rules, key, input_shape)[1]
+  return make_jobs(model, rules, key, input_shapes(model, input_shape))[1]

@@ -25,7 +25,7 @@ def execute(
   found = {}
   for (parametrization, *_), group in groups.items():
     weights = [job.place.weights() for job in group]
-    keys = [key for job in group for key in job.keys()]
+    keys = [key for job in group for key in job.weight_keys]
     fits = iter(fit_all(parametrization, [w for own in weights for w in own], keys))
     for job, own in zip(group, weights):
       found[job.path] = [next(fits) for _ in own]

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tnjax.ranks import tail_energies
-from tnjax.schemes import Parametrization
+from tnjax.schemes import FORMATS, Parametrization
 
 _GRID = 2**18  # tuples of ranks looked at per layer: all pairs of 512 channels
 
@@ -28,7 +28,7 @@ class Options:
 
 
 def options(
-  full: Parametrization, x: np.ndarray, count: Callable[[Parametrization], int]
+  full: Parametrization, weights: Sequence[np.ndarray], count: Callable[[Parametrization], int]
 ) -> Options:
   """The Pareto front of cost and error over a grid of ranks.
 
@@ -40,14 +40,18 @@ def options(
 
   Args:
     full: the scheme bound to the weight, of format 'tt' or 'tk', at its largest ranks.
-    x: the folded weight, of shape `full.fold.mode_shape`, in double precision.
+    weights: the folded weight, of shape `full.fold.mode_shape`, in double precision; those of a
+      stack, which takes the same ranks throughout.
     count: cost of a parametrization, multilinear in its ranks, such as parameters.
   """
-  ranks = _capped(full, _candidates(full.ranks))
+  row, ranks = FORMATS[full.format], _candidates(full.ranks)
+  if ranks.shape[1]:
+    ranks = np.stack(row.caps(full.fold.mode_shape, list(ranks.T), full.free), axis=1)
   costs = _multilinear(full, count)(ranks)
   errors = np.zeros(len(ranks))
-  for bond, tails in enumerate(_tails(full, x)):
-    errors += tails[ranks[:, bond]]
+  for x in weights:
+    for bond, matrix in enumerate(row.matrices(x, full.free)):
+      errors += _tails(matrix)[ranks[:, bond]]
   order = np.lexsort((errors, costs))
   lowest = np.minimum.accumulate(errors[order])
   order = order[np.append(True, errors[order[1:]] < lowest[:-1])]
@@ -66,26 +70,6 @@ def _candidates(largest: tuple[int, ...]) -> np.ndarray:
     left //= len(axes[bond])
   grid = np.meshgrid(*(axes[bond] for bond in range(len(largest))), indexing='ij')
   return np.stack([a.ravel() for a in grid], axis=1) if grid else np.ones((1, 0), 'int64')
-
-
-def _capped(full: Parametrization, ranks: np.ndarray) -> np.ndarray:
-  """`ranks.tt_ranks` or `ranks.tucker_ranks` of every row."""
-  shape, ranks = full.fold.mode_shape, ranks.copy()
-  bonds = range(ranks.shape[1])
-  if full.format == 'tt':
-    for k in bonds:
-      ranks[:, k] = np.minimum(ranks[:, k], (ranks[:, k - 1] if k else 1) * shape[k])
-    for k in reversed(bonds):
-      right = ranks[:, k + 1] if k + 1 < len(bonds) else 1
-      ranks[:, k] = np.minimum(ranks[:, k], right * shape[k + 1])
-  else:
-    whole, before = math.prod(n for m, n in enumerate(shape) if m not in full.free), None
-    while before is None or (ranks != before).any():
-      before = ranks.copy()
-      for k in bonds:
-        others = whole * np.delete(ranks, k, axis=1).prod(1)
-        ranks[:, k] = np.minimum(ranks[:, k], others)
-  return ranks
 
 
 def _multilinear(
@@ -114,21 +98,12 @@ def _multilinear(
   return evaluate
 
 
-def _tails(full: Parametrization, x: np.ndarray) -> list[np.ndarray]:
-  """Squared error of every rank of every bond, from the Gram matrices of the cut unfoldings.
+def _tails(matrix: np.ndarray) -> np.ndarray:
+  """Squared error of every rank of a matrix, from its Gram matrix.
 
   In double precision, so that errors are right down to 1e-8 of the norm.
   """
-  scale = np.abs(x).max() or 1.0
-  x = x / scale
-  if full.format == 'tt':
-    sizes = [math.prod(x.shape[: k + 1]) for k in range(len(full.ranks))]
-    unfoldings = [x.reshape(rows, -1) for rows in sizes]
-  else:
-    unfoldings = [np.moveaxis(x, mode, 0).reshape(x.shape[mode], -1) for mode in full.free]
-  found = []
-  for a in unfoldings:
-    short = a if a.shape[0] <= a.shape[1] else a.T
-    energies = np.linalg.eigvalsh(short @ short.conj().T)[::-1]
-    found.append(tail_energies(np.sqrt(np.maximum(energies, 0))) * scale**2)
-  return found
+  scale = np.abs(matrix).max() or 1.0
+  short = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T) / scale
+  energies = np.linalg.eigvalsh(short @ short.conj().T)[::-1]
+  return tail_energies(np.sqrt(np.maximum(energies, 0))) * scale**2

@@ -30,17 +30,14 @@ def factorised(
   Layers that shared a weight share its factors.
   """
   made = {}
-  for path, job in jobs.items():
-    kind, places = job.place.kind, (job.place.layer, *job.others)
-    first = None
-    for path, source in zip((job.path, *job.shared), places):
-      layer = kind.abstract(source, job.scheme)
-      if first is None:
-        first = layer
+  for job in jobs.values():
+    for place in (job.place, *job.shared):
+      layer = place.kind.abstract(place.layer, job.scheme)
       if found is not None:
-        layer.fill(source, found[job.path])
-      layer.share(first)
-      made[path] = layer
+        layer.fill(place.layer, found[job.path])
+      if place is not job.place:
+        layer.share_factors(made[job.path])
+      made[place.path] = layer
   return made
 
 

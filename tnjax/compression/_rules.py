@@ -13,7 +13,6 @@ from jax import Array
 
 from tnjax import nn, ranks
 from tnjax.compression._report import LayerReport, Report
-from tnjax.compression._trace import input_shapes
 from tnjax.compression._walk import Place, walk
 from tnjax.schemes import Parametrization, Scheme
 
@@ -29,14 +28,14 @@ class Job:
     scheme: its rule's, with ints for ranks that were a rule.
     parametrization: the scheme bound to the weight's shape.
     key: PRNG key of the layer, None where none was given.
-    shared: paths of the layers that use the same weight, which get the same factors.
+    shared: the other layers that use this weight, which get the same factors.
   """
 
   place: Place
   scheme: Scheme
   parametrization: Parametrization
   key: Array | None
-  shared: tuple[str, ...] = ()
+  shared: tuple[Place, ...] = ()
 
   @property
   def path(self) -> str:
@@ -48,7 +47,8 @@ class Job:
     """Entries of all factors."""
     return math.prod(self.place.stack) * self.parametrization.num_params
 
-  def keys(self) -> list[Array | None]:
+  @property
+  def weight_keys(self) -> list[Array | None]:
     """The keys that go with `place.weights()`."""
     return self.place.kind.keys(self.place.layer, self.key)
 
@@ -62,16 +62,17 @@ def make_jobs(
   model: nnx.Module,
   rules: Rules,
   key: Array | None,
-  input_shape: Sequence[int] | None,
+  calls: Mapping[str, Sequence[tuple[int, ...]]],
   must_save: bool = True,
 ) -> tuple[dict[str, Job], Report]:
   """The jobs by path, and the report of what is known before they run.
+
+  `calls` are the shapes of the layers' inputs, as `input_shapes` gives them.
 
   With `must_save`, a layer that would store as many entries as before stays as it is.
   """
   places = walk(model)
   patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in rules]
-  calls = {} if input_shape is None else input_shapes(model, input_shape, nn.kinds())
   jobs: dict[str, Job] = {}
   reasons, refused, idle = {}, {}, set()
   for path, place in places.items():
@@ -96,8 +97,10 @@ def make_jobs(
     if pattern not in idle and not any(pattern.fullmatch(path) for path in jobs):
       raise ValueError(message)
   jobs = _agreed(jobs, places, reasons)
-  rows = tuple(_row(place, jobs.get(place.leader), reasons[path], calls.get(path))
-               for path, place in places.items())
+  rows = tuple(
+    _row(place, jobs.get(place.leader), reasons[path], calls.get(path))
+    for path, place in places.items()
+  )
   dense = sum(v.size for v in jax.tree.leaves(nnx.state(model, nnx.Param)))
   saved = sum(row.dense_params - row.params for row in rows)
   return jobs, Report(rows, dense - saved, dense)
@@ -149,7 +152,7 @@ def _agreed(
   for leader, paths in groups.items():
     own = [jobs[path] for path in paths if path in jobs]
     if len(own) == len(paths) and len({(j.place.kind, j.parametrization) for j in own}) == 1:
-      agreed[leader] = dataclasses.replace(own[0], shared=tuple(paths[1:]))
+      agreed[leader] = dataclasses.replace(own[0], shared=tuple(places[p] for p in paths[1:]))
       continue
     for job in own:
       others = ', '.join(path for path in paths if path != job.path)
@@ -190,8 +193,8 @@ def _row(
     dense_params=place.stored if owner else 0,
     macs=macs(job.parametrization) if job else macs(before),
     dense_macs=macs(before),
-    squared_error=None if job else 0.0,
-    squared_norm=None,
+    squared_error=None if job and owner else 0.0,
+    squared_norm=None if owner else 0.0,
     reason=reason if owner or not job else f'weight of {place.leader}',
     was=layer.scheme.name if place.factorised else None,
   )

@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from tnjax import nn
+
 
 def input_shapes(
-  model: nnx.Module, input_shape: Sequence[int], kinds: tuple[type, ...]
+  model: nnx.Module, input_shape: Sequence[int] | None
 ) -> dict[str, list[tuple[int, ...]]]:
-  """Shapes (1, ...) of the inputs of every layer of the given kinds, one per call, by path.
+  """Shapes (1, ...) of the inputs of every layer that has a factorised form, one per call, by path.
+
+  None of a model whose input's shape is not given.
 
   Nothing is computed. Layers are watched through a subclass, so that the model finds all their
   attributes in place.
@@ -18,6 +22,9 @@ def input_shapes(
   Raises:
     ValueError: the model does not take one array of shape (batch, *input_shape).
   """
+  if input_shape is None:
+    return {}
+  kinds = nn.kinds()
   seen: dict[str, list[tuple[int, ...]]] = {}
   watched: dict[type, type] = {}
 

@@ -9,6 +9,12 @@ from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._shuffled import shuffled
 from tnjax.decompositions._solve import METHODS, Method, solve
+from tnjax.decompositions._tolerance import (
+  by_tolerance,
+  tr_ranks_for,
+  tt_ranks_for,
+  tucker_ranks_for,
+)
 from tnjax.decompositions._tr_svd import tr_als, tr_svd
 from tnjax.decompositions._tt_round import tt_round
 from tnjax.decompositions._tt_svd import tt_svd
@@ -18,6 +24,7 @@ __all__ = [
   'METHODS',
   'Decomposition',
   'Method',
+  'by_tolerance',
   'check_input',
   'cp_als',
   'cp_correct',
@@ -27,7 +34,10 @@ __all__ = [
   'shuffled',
   'solve',
   'tr_als',
+  'tr_ranks_for',
   'tr_svd',
+  'tt_ranks_for',
   'tt_round',
   'tt_svd',
+  'tucker_ranks_for',
 ]

@@ -17,6 +17,10 @@ class Record:
     """The stored arrays, in the order of the names in `network`."""
     raise NotImplementedError
 
+  def absorbed(self) -> 'Record':
+    """The same tensor as `arrays` alone, with no scale beside them."""
+    return self
+
   @property
   def dtype(self) -> jnp.dtype:
     """Dtype of the stored arrays (and of `full()`)."""

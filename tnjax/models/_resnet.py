@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tnjax.models._init import he_normal, lecun_normal
+
 CIFAR_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which the published CIFAR weights expect
 CIFAR_STD = (0.229, 0.224, 0.225)
-
-_INIT = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
 def cifar_resnet(
@@ -91,7 +91,7 @@ class CifarResNet(nnx.Module):
         channels = width
       stages.append(nnx.List(stack))
     self.stages = nnx.List(stages)
-    self.linear = nnx.Linear(channels, num_classes, rngs=rngs)
+    self.linear = nnx.Linear(channels, num_classes, kernel_init=lecun_normal, rngs=rngs)
 
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Logits (batch, num_classes) of images (batch, height, width, channels) in [0, 1].
@@ -166,13 +166,13 @@ class BlockV2(nnx.Module):
 def _conv3x3(ins: int, outs: int, strides: int, rngs: nnx.Rngs) -> nnx.Conv:
   # Explicit padding: at stride 2 'SAME' would pad one side only, unlike the published networks.
   return nnx.Conv(
-    ins, outs, (3, 3), strides, padding=1, use_bias=False, kernel_init=_INIT, rngs=rngs
+    ins, outs, (3, 3), strides, padding=1, use_bias=False, kernel_init=he_normal, rngs=rngs
   )
 
 
 def _conv1x1(ins: int, outs: int, strides: int, rngs: nnx.Rngs) -> nnx.Conv:
   return nnx.Conv(
-    ins, outs, (1, 1), strides, padding=0, use_bias=False, kernel_init=_INIT, rngs=rngs
+    ins, outs, (1, 1), strides, padding=0, use_bias=False, kernel_init=he_normal, rngs=rngs
   )
 
 

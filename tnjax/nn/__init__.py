@@ -2,7 +2,7 @@
 
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._embed import Embed
-from tnjax.nn._factorised import Factorised, unsupported
+from tnjax.nn._factorised import Factorised, copied
 from tnjax.nn._linear import Linear
 from tnjax.nn._linear_general import LinearGeneral
 from tnjax.nn._linen import to_linen
@@ -15,10 +15,10 @@ __all__ = [
   'Linear',
   'LinearGeneral',
   'conv_geometry',
+  'copied',
   'factorised_kind',
   'kinds',
   'refusal',
   'register',
   'to_linen',
-  'unsupported',
 ]

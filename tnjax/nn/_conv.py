@@ -25,7 +25,7 @@ class Conv(Factorised):
     use_bias, dtype, param_dtype, precision, bias_init: as in `nnx.Conv`.
     kernel_std: root mean square of the rebuilt kernel at the start, in every draw; default
       1 / sqrt(fan_in), that of flax's default.
-    rngs: source of the `params` key.
+    rngs: source of the `params` key; None makes an abstract layer, of shapes in place of arrays.
 
   Raises:
     ValueError: where the scheme does not fit the kernel, or groups do not divide the channels.
@@ -92,7 +92,7 @@ class Conv(Factorised):
     precision: jax.lax.PrecisionLike = None,
     bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
     kernel_std: float | None = None,
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None,
   ):
     sizes = ints(kernel_size, 1) or tuple(kernel_size)
     if not 1 <= len(sizes) <= 3 or any(n < 1 for n in sizes):

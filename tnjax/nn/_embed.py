@@ -24,7 +24,7 @@ class Embed(Factorised):
     dtype, param_dtype: as in `nnx.Embed`.
     embedding_std: root mean square of the rebuilt table at the start, in every draw; default
       1 / sqrt(features), that of flax's default.
-    rngs: source of the `params` key.
+    rngs: source of the `params` key; None makes an abstract layer, of shapes in place of arrays.
 
   Raises:
     ValueError: where the scheme does not fit (num_embeddings, features).
@@ -62,7 +62,7 @@ class Embed(Factorised):
     dtype: jnp.dtype | None = None,
     param_dtype: jnp.dtype = jnp.float32,
     embedding_std: float | None = None,
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None,
   ):
     self.num_embeddings = num_embeddings
     self.features = features

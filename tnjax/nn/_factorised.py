@@ -89,14 +89,22 @@ class Factorised(nnx.Module):
     std: float | None,
     bias_init: nnx.Initializer,
     bias_shape: tuple[int, ...],
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None,
   ) -> None:
-    """Binds the scheme to the weight's shape and draws factors and bias."""
+    """Binds the scheme to the weight's shape and draws factors and bias.
+
+    Without `rngs` shapes take the place of arrays.
+    """
     self.dense_class = self.DENSE
     self.scheme = scheme
     self.parametrization = scheme.bind(self.weight_shape(self))
-    self._store(self.parametrization.init(rngs.params(), std, self.param_dtype))
     self.bias = nnx.data(None)
+    if rngs is None:
+      self._store(self.parametrization.shapes(self.param_dtype))
+      if self.use_bias:
+        self.bias = nnx.Param(jax.ShapeDtypeStruct(bias_shape, self.param_dtype))
+      return
+    self._store(self.parametrization.init(rngs.params(), std, self.param_dtype))
     if self.use_bias:
       bias = bias_init(rngs.params(), (math.prod(bias_shape),), self.param_dtype)
       self.bias = nnx.Param(bias.reshape(bias_shape))
@@ -147,7 +155,12 @@ class Factorised(nnx.Module):
     else:
       self._store(factors[0])
     if getattr(dense, 'use_bias', False):
-      self.bias = nnx.Param(_copy(dense.bias[...]))
+      self.bias = nnx.Param(copied(dense.bias[...]))
+
+  def share_factors(self, other: 'Factorised') -> None:
+    """Takes the very Variables of a layer with the same parametrization."""
+    for name in self.parametrization.names:
+      setattr(self, name, getattr(other, name))
 
   @classmethod
   def abstract(cls, dense: nnx.Module, scheme: Scheme) -> 'Factorised':
@@ -155,7 +168,7 @@ class Factorised(nnx.Module):
     if reason := unsupported(dense):
       raise ValueError(f'dense: {type(dense).__name__} has no factorised form: {reason}')
     options = {name: getattr(dense, name) for name in cls.SHARED}
-    layer = nnx.eval_shape(lambda: cls(**options, scheme=scheme, rngs=nnx.Rngs(0)))
+    layer = cls(**options, scheme=scheme, rngs=None)
     layer.dense_class = getattr(dense, 'dense_class', type(dense))
     if stack := cls.stack_shape(dense):
       for name in (*layer.parametrization.names, 'bias'):
@@ -171,7 +184,7 @@ class Factorised(nnx.Module):
     dense = nnx.eval_shape(lambda: self.dense_class(**options, rngs=nnx.Rngs(0)))
     setattr(dense, self.WEIGHT, nnx.Param(self.kernel))
     if self.bias is not None:
-      dense.bias = nnx.Param(_copy(self.bias[...]))
+      dense.bias = nnx.Param(copied(self.bias[...]))
     return dense
 
   @property
@@ -210,7 +223,7 @@ class Factorised(nnx.Module):
     return inputs, dict(zip(factors, values)) | index, bias
 
 
-def _copy(x: Array) -> Array:
+def copied(x: Array) -> Array:
   """A buffer of its own, without a program compiled for the copy of every shape."""
   return x if isinstance(x, jax.core.Tracer) else jax.device_put(x, x.sharding, may_alias=False)
 

@@ -18,7 +18,7 @@ class Linear(Factorised):
     use_bias, dtype, param_dtype, precision, bias_init: as in `nnx.Linear`.
     kernel_std: root mean square of the rebuilt kernel at the start, in every draw; default
       1 / sqrt(in_features), that of flax's default.
-    rngs: source of the `params` key.
+    rngs: source of the `params` key; None makes an abstract layer, of shapes in place of arrays.
 
   Raises:
     ValueError: where the scheme does not fit (in, out).
@@ -50,7 +50,7 @@ class Linear(Factorised):
     precision: jax.lax.PrecisionLike = None,
     bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
     kernel_std: float | None = None,
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None,
   ):
     self.in_features = in_features
     self.out_features = out_features

@@ -24,7 +24,7 @@ class LinearGeneral(Factorised):
     scheme: a scheme such as `tn.schemes.svd(rate=0.5)`, for the matrix.
     use_bias, dtype, param_dtype, precision, bias_init: as in `nnx.LinearGeneral`.
     kernel_std: as in `Linear`.
-    rngs: source of the `params` key.
+    rngs: source of the `params` key; None makes an abstract layer, of shapes in place of arrays.
 
   Raises:
     ValueError: where the scheme does not fit the matrix, or `axis` and `in_features` differ in
@@ -73,7 +73,7 @@ class LinearGeneral(Factorised):
     precision: jax.lax.PrecisionLike = None,
     bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
     kernel_std: float | None = None,
-    rngs: nnx.Rngs,
+    rngs: nnx.Rngs | None,
   ):
     self.in_features = _tuple(in_features)
     self.out_features = _tuple(out_features)

@@ -46,8 +46,8 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> EvbmfResult
     noise_variance: known variance of the noise, positive; estimated by default.
 
   Returns:
-    An `EvbmfResult` record, the same for the transpose. Its `rank` is at least 1, also where the matrix
-    is pure noise or zero (noise variance 0, free energy -inf).
+    An `EvbmfResult`, the same for the transpose. Its `rank` is at least 1, also where the matrix is
+    pure noise or zero (noise variance 0, free energy -inf).
 
   Raises:
     ValueError: not a real matrix, not finite, or a noise variance that is not positive.

@@ -1,4 +1,4 @@
-"""Factors of a weight by the solver of its parametrization, on the host or by a compiled program."""
+"""Factors of a weight by its parametrization's solver, on the host or by a compiled program."""
 
 import dataclasses
 import math

@@ -41,7 +41,7 @@ class Format:
   def solvers(self) -> tuple[str, ...]:
     """Names of the decompositions that find this format."""
     found = decompositions.METHODS.items()
-    return tuple(name for name, method in found if method.record is self.record)
+    return tuple(name for name, method in found if method.format is self.record)
 
   def runs(self, solver: Solver) -> bool:
     """Whether a solver finds this format."""

@@ -101,7 +101,8 @@ def _shuffled(settings: Settings, shape: tuple[int, ...]) -> Form:
     )
   labels = tuple(f'm{k}' for k in range(len(modes)))
   fold = Fold(shape, tuple(zip(labels, modes)), tuple((x,) for x in labels), shuffled=True)
-  return Form(fold, settings.format, lambda rate: ranks.shuffled_ranks(rate, modes, settings.format)
+  return Form(
+    fold, settings.format, lambda rate: ranks.shuffled_ranks(rate, modes, settings.format)
   )
 
 

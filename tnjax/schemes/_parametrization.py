@@ -80,7 +80,7 @@ class Parametrization:
   @property
   def needs_key(self) -> bool:
     """Whether `fit` draws random numbers."""
-    return METHODS[self.solver.name].needs_key or self.fold.shuffled
+    return METHODS[self.solver.name].takes_key or self.fold.shuffled
 
   def macs(self, geometry: Geometry | None = None, spatial: tuple[int, ...] = ()) -> int:
     """Multiply-adds for one input of `spatial` size, by the formulas of Su et al. 2018.
@@ -143,6 +143,13 @@ class Parametrization:
   def decompose(self, weight: Array, key: Array | None = None) -> dict[str, Array]:
     """The factors of `fit`, which says more."""
     return self.fit(weight, key).factors
+
+  def shapes(self, dtype: jnp.dtype = jnp.float32) -> dict[str, jax.ShapeDtypeStruct]:
+    """The factors of `init` and `fit`, without values."""
+    shapes = {n: (shape, dtype) for n, shape in self.network.shapes().items()}
+    if self.fold.shuffled:
+      shapes |= {'index': ((math.prod(self.fold.shape),), 'int32'), 'index_key': ((2,), 'uint32')}
+    return {n: jax.ShapeDtypeStruct(*given) for n, given in shapes.items()}
 
   def init(
     self, key: Array, std: float | None = None, dtype: jnp.dtype = jnp.float32

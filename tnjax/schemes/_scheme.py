@@ -6,10 +6,9 @@ import operator
 from collections.abc import Mapping, Sequence
 
 import jax
-import numpy as np
 from jax import Array
 
-from tnjax import ranks
+from tnjax.ranks import Energy, Evbmf, Rule, Tolerance
 from tnjax.schemes._fold import spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._methods import METHODS
@@ -17,7 +16,7 @@ from tnjax.schemes._parametrization import Parametrization
 from tnjax.schemes._shuffle import on_host
 from tnjax.schemes._solver import Solver
 
-_RULES = {rule.__name__: rule for rule in (ranks.Tolerance, ranks.Energy, ranks.Evbmf)}
+_RULES = {rule.__name__: rule for rule in (Tolerance, Energy, Evbmf)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Scheme:
 
   name: str
   rate: float | None = None
-  ranks: int | tuple[int, ...] | ranks.Rule | None = None
+  ranks: int | tuple[int, ...] | Rule | None = None
   order: int | None = None
   in_modes: tuple[int, ...] | None = None
   out_modes: tuple[int, ...] | None = None
@@ -69,9 +68,9 @@ class Scheme:
 
   def _check_rule(self) -> None:
     rule = self.ranks
-    if not isinstance(rule, ranks.Rule):
+    if not isinstance(rule, Rule):
       return
-    if isinstance(rule, ranks.Evbmf) and self.name not in ('svd', 'tk'):
+    if isinstance(rule, Evbmf) and self.name not in ('svd', 'tk'):
       raise ValueError(f'{self.name}: ranks={rule} is for svd and tk, which cut channel modes')
     if getattr(self.stored, rule.NEEDS) is None:
       having = ', '.join(name for name, row in FORMATS.items() if getattr(row, rule.NEEDS))
@@ -99,7 +98,7 @@ class Scheme:
     True
     """
     given = self._given()
-    if isinstance(self.ranks, ranks.Rule):
+    if isinstance(self.ranks, Rule):
       given['ranks'] = {'rule': type(self.ranks).__name__, **dataclasses.asdict(self.ranks)}
     if self.solver is not None:
       given['solver'] = self.solver.as_dict()
@@ -137,7 +136,7 @@ class Scheme:
     """
     shape = checked_shape(shape)
     form = METHODS[self.name][0](self, shape)
-    if isinstance(self.ranks, ranks.Rule):
+    if isinstance(self.ranks, Rule):
       raise ValueError(
         f'{self.name}: ranks={self.ranks} is found from the values of a weight, and here is only '
         f'its shape {shape}; use from_dense, tn.compress or Scheme.resolve(weight), or give ints'
@@ -166,13 +165,13 @@ class Scheme:
     >>> tn.schemes.svd(ranks=tn.ranks.Tolerance(1e-3)).resolve(w)
     Scheme(name='svd', ranks=(1,))
     """
-    if not isinstance(self.ranks, ranks.Rule):
+    if not isinstance(self.ranks, Rule):
       return self
     for weight in weights:
       if isinstance(weight, jax.core.Tracer | jax.ShapeDtypeStruct):
         raise ValueError(
-          f'{self.name}: ranks={self.ranks} is found from the values of the weight, which is traced '
-          'or abstract here; call Scheme.resolve(weight) outside and pass the scheme it returns'
+          f'{self.name}: ranks={self.ranks} is found from the values of the weight, which is '
+          'traced or abstract here; call Scheme.resolve(weight) outside and pass what it returns'
         )
     form = METHODS[self.name][0](self, checked_shape(weights[0].shape))
     row = FORMATS[form.format]

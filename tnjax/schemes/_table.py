@@ -98,7 +98,9 @@ def shuffled(
 
   The default shape is the weight's own. Saves storage, not multiply-adds (RsTD, Li et al. 2019).
   """
-  return Scheme('shuffled', rate, _frozen(ranks), format=format, shape=_frozen(shape), solver=solver)
+  return Scheme(
+    'shuffled', rate, _frozen(ranks), format=format, shape=_frozen(shape), solver=solver
+  )
 
 
 _MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled)}

@@ -31,6 +31,7 @@ setup(
     'opt_einsum>=3.4',
     'optax>=0.2.4',
     'scipy>=1.14',
+    'threadpoolctl>=3.1',
   ],
   extras_require={
     'bench': EXPERIMENTS + BENCH,

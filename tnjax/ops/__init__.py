@@ -3,7 +3,7 @@
 Nothing in here knows of tensor formats, layers or models.
 """
 
-from tnjax.ops._engine import batched, choose, fixed, materialized, namespace
+from tnjax.ops._engine import batched, choose, fixed, materialized, namespace, one_thread
 from tnjax.ops._normal import host_normal, normal
 from tnjax.ops._norms import peak, squared_norm
 from tnjax.ops._orthonormal import orthonormal, qr
@@ -37,6 +37,7 @@ __all__ = [
   'multi_mode_product',
   'namespace',
   'normal',
+  'one_thread',
   'orthonormal',
   'peak',
   'permutation',

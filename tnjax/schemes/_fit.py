@@ -13,7 +13,7 @@ from jax import Array
 
 from tnjax import formats
 from tnjax.decompositions import check_input, solve
-from tnjax.ops import namespace, peak
+from tnjax.ops import namespace, one_thread, peak
 from tnjax.schemes._shuffle import draw_index, split_key
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def fit_all(
   """
   weights = [p.checked(weight, key) for weight, key in zip(weights, keys, strict=True)]
   if not any(_traced(w) or _traced(k) or _large(w) for w, k in zip(weights, keys)):
-    return [_on_host(p, weight, key) for weight, key in zip(weights, keys)]
+    with one_thread():
+      return [_on_host(p, weight, key) for weight, key in zip(weights, keys)]
   if len(weights) == 1:
     return [_compiled(p, check_input(weights[0], 'weight'), keys[0])]
   size = max(1, _BATCH // weights[0].size)

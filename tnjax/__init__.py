@@ -5,7 +5,7 @@ A method is a fold, a format and ranks; see `tnjax.schemes`. Arrays are decompos
 """
 
 from tnjax import compression, contraction, decompositions, formats, models, nn, ops, ranks, schemes
-from tnjax.compression import compress
+from tnjax.compression import compress, load, save, to_dense
 from tnjax.decompositions import (
   Decomposition,
   cp_als,
@@ -36,12 +36,15 @@ __all__ = [
   'formats',
   'hooi',
   'hosvd',
+  'load',
   'models',
   'nn',
   'ops',
   'ranks',
+  'save',
   'schemes',
   'shuffled',
+  'to_dense',
   'tr_als',
   'tr_svd',
   'tt_round',

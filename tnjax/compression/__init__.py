@@ -6,6 +6,7 @@ from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._compress import compress, plan, skeleton
 from tnjax.compression._replace import to_dense
 from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._save import describe, load, save
 from tnjax.compression._walk import Place, walk
 
 __all__ = [
@@ -18,7 +19,10 @@ __all__ = [
   'allocate',
   'budget',
   'compress',
+  'describe',
+  'load',
   'plan',
+  'save',
   'skeleton',
   'to_dense',
   'walk',

@@ -136,9 +136,9 @@ def _check_spectrum(job: Job) -> None:
   if FORMATS[p.format].caps is None:
     told = ', '.join(name for name, row in FORMATS.items() if row.caps)
     raise ValueError(
-      f'{job.path}: {job.scheme.name} stores {p.format!r}, whose error no spectrum tells; choose a '
-      f'scheme that stores one of {told} (svd, tk, tt, r_tk, r_tt, shuffled), or give a rate to '
-      'compress'
+      f'{job.path}: {job.scheme.name} stores {p.format!r}, whose error no spectrum tells; '
+      f'choose among schemes that store {told} (svd, tk, tt, r_tk, r_tt, shuffled), or give a '
+      'rate to compress'
     )
 
 
@@ -150,7 +150,7 @@ def _folded(job: Job) -> list[np.ndarray]:
 
 def _counter(job: Job, calls: dict) -> Callable[[Parametrization], int]:
   """Multiply-adds of all calls, or parameters where no calls are given."""
-  copies = math.prod(job.place.stack)
+  copies = job.place.copies
   if not calls:
     return lambda p: copies * p.num_params
   own = [(place, c) for place in (job.place, *job.shared) for c in calls.get(place.path, ())]

@@ -44,7 +44,7 @@ def compress(
       that its scheme does not fit, or where it would save no parameters, stays as it is, with the
       reason in the report.
 
-  >>> import tnjax as tn
+  >>> import jax.numpy as jnp, tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 2, rngs=nnx.Rngs(1)))
   >>> small, report = compress(model, ((r'layers/0', tn.schemes.svd(rate=0.5)),))
   >>> report.kernel_params, type(small.layers[0]).__name__, small(jnp.ones((3, 8))).shape

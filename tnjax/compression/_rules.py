@@ -1,7 +1,6 @@
 """Rules as data, and the jobs they make of a model's layers."""
 
 import dataclasses
-import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -45,7 +44,7 @@ class Job:
   @property
   def params(self) -> int:
     """Entries of all factors."""
-    return math.prod(self.place.stack) * self.parametrization.num_params
+    return self.place.copies * self.parametrization.num_params
 
   @property
   def weight_keys(self) -> list[Array | None]:
@@ -111,7 +110,8 @@ def check_ready(jobs: Mapping[str, Job]) -> None:
   for path, job in jobs.items():
     if job.parametrization.needs_key and job.key is None:
       raise ValueError(
-        f'key=None: {job.scheme} for {path} draws random numbers; pass key=jax.random.key(seed)'
+        f'key=None: {job.scheme.name} for {path} draws random numbers; '
+        'pass key=jax.random.key(seed)'
       )
     _check_finite(job.place)
 
@@ -182,7 +182,7 @@ def _row(
   def macs(parametrization: Parametrization | None) -> int | None:
     if calls is None or kind is None:
       return None
-    return math.prod(place.stack) * sum(kind.macs(layer, parametrization, c) for c in calls)
+    return place.copies * sum(kind.macs(layer, parametrization, c) for c in calls)
 
   return LayerReport(
     path=place.path,

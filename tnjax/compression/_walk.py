@@ -37,22 +37,22 @@ class Place:
     return isinstance(self.layer, nn.Factorised)
 
   @property
-  def stack(self) -> tuple[int, ...]:
-    """Axes in front of the weight; () for one layer."""
-    return self.kind.stack_shape(self.layer) if self.kind else ()
+  def shape(self) -> tuple[int, ...]:
+    """Shape of the weight, or of the stack of weights, in which flax stores it."""
+    if self.factorised:
+      return *self.layer.stacked, *self.kind.array_shape(self.layer)
+    return tuple(_weight(self.layer).shape)
 
   @property
-  def shape(self) -> tuple[int, ...]:
-    """Shape of the weight, in which it is decomposed where it can be."""
-    if self.kind is None:
-      return tuple(_weight(self.layer).shape)
-    return *self.stack, *self.kind.weight_shape(self.layer)
+  def copies(self) -> int:
+    """Number of weights in a stack; 1 for one layer."""
+    return math.prod(self.shape) // math.prod(self.kind.array_shape(self.layer)) if self.kind else 1
 
   @property
   def stored(self) -> int:
     """Entries of the weight as it is stored now."""
     if self.factorised:
-      return math.prod(self.stack) * self.layer.parametrization.num_params
+      return self.copies * self.layer.parametrization.num_params
     return math.prod(self.shape)
 
   @property

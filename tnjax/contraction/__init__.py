@@ -15,6 +15,7 @@ from tnjax.contraction._layer import Layer
 from tnjax.contraction._network import Network, contract
 from tnjax.contraction._plan import Plan, execute, plan
 from tnjax.contraction._search import Step, chain, orders
+from tnjax.contraction._select import select
 
 __all__ = [
   'DEVICES',
@@ -37,4 +38,5 @@ __all__ = [
   'orders',
   'pad_input',
   'plan',
+  'select',
 ]

@@ -1,5 +1,6 @@
 """Models of the experiments, and importers for trained weights in PyTorch naming."""
 
+from tnjax.models._constructor import construct, constructor
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
 from tnjax.models._weights import import_torch, read_weights, torch_names
 
@@ -8,6 +9,8 @@ __all__ = [
   'CIFAR_STD',
   'CifarResNet',
   'cifar_resnet',
+  'construct',
+  'constructor',
   'import_torch',
   'read_weights',
   'torch_names',

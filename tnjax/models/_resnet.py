@@ -57,7 +57,18 @@ def cifar_resnet(
     raise ValueError(f"shortcut={shortcut!r} must be 'pad' or 'projection'")
   if len(widths) != 3 or list(widths) != sorted(widths):
     raise ValueError(f'widths={tuple(widths)} must be three sizes that do not fall')
-  return CifarResNet((depth - 2) // 6, version, shortcut, widths, num_classes, mean, std, rngs)
+  net = CifarResNet((depth - 2) // 6, version, shortcut, widths, num_classes, mean, std, rngs)
+  given = {
+    'depth': depth,
+    'version': version,
+    'shortcut': shortcut,
+    'widths': tuple(widths),
+    'num_classes': num_classes,
+    'mean': tuple(mean),
+    'std': tuple(std),
+  }
+  net.arguments = tuple(given.items())
+  return net
 
 
 class CifarResNet(nnx.Module):

@@ -223,7 +223,7 @@ class Parametrization:
     >>> bool(jnp.allclose(p.rows(factors, ids), p.dense(factors)[ids], atol=1e-5))
     True
     """
-    net, sizes, arrays = self.network, dict(self.fold.axes), {}
+    net, sizes = self.network, dict(self.fold.axes)
     slices = sum(
       ids.size * math.prod(net.size(a) for a in own if a[0] != 's')
       for own in net.labels
@@ -232,18 +232,8 @@ class Parametrization:
     if self.fold.shuffled or slices > math.prod(self.fold.shape):
       return self.dense(factors)[ids]
     digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
-    digit = dict(zip(self.fold.inputs, digits))
-    labels = []
-    for name, own in zip(net.names, net.labels):
-      picked = tuple(a for a in own if a in digit)
-      rest = tuple(a for a in own if a not in digit)
-      array = factors[name].reshape(net.shapes()[name])
-      if picked:
-        array = array.transpose([own.index(a) for a in (*picked, *rest)])
-        array = array[tuple(digit[a] for a in picked)]
-      arrays[name] = array
-      labels.append((*(('ids',) if picked else ()), *rest))
-    picked = Network(net.names, tuple(labels), (*net.sizes, ('ids', ids.size)))
+    at = dict(zip(self.fold.inputs, digits))
+    picked, arrays = contraction.select(net, factors, at, batch='ids')
     out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs), HIGHEST)
     return out.reshape(*ids.shape, self.fold.shape[-1])
 

@@ -160,7 +160,7 @@ class Scheme:
     Raises:
       ValueError: as `bind`; a traced or abstract weight, or one that is not finite.
 
-    >>> import tnjax as tn
+    >>> import numpy as np, tnjax as tn
     >>> w = np.outer(np.ones(8), np.arange(6.)).astype('float32')
     >>> tn.schemes.svd(ranks=tn.ranks.Tolerance(1e-3)).resolve(w)
     Scheme(name='svd', ranks=(1,))

@@ -1,0 +1,228 @@
+"""A model, compressed or not, as a file that describes itself."""
+
+import dataclasses
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from tnjax import models, nn
+from tnjax.compression import _file
+from tnjax.compression._replace import factorised, replace
+from tnjax.compression._rules import make_jobs
+from tnjax.compression._walk import Place, walk
+from tnjax.schemes import Scheme, by_name, draw_index
+
+_PACKAGES = ('tnjax', 'jax', 'flax', 'numpy')
+
+
+def save(
+  path: str | os.PathLike, model: nnx.Module, notes: Mapping[str, Any] | None = None
+) -> None:
+  """Writes a model to a safetensors file from which `load` makes it again, in any process.
+
+  Every Variable is kept in its dtype, shared ones once, PRNG keys as their data; of a shuffle only
+  the key that draws it. Beside the arrays stand, as JSON, each factorised layer's scheme, ranks and
+  solver, the constructor and its arguments for models of `tnjax.models`, versions, and the sha256
+  of every array. Nothing is pickled. The file is replaced as a whole or not at all.
+
+  Args:
+    path: file, conventionally `*.safetensors`; its folder is made.
+    model: any NNX model.
+    notes: whatever else shall stand in the file, JSON-able; `describe(path)['notes']` reads it.
+
+  Raises:
+    ValueError: a Variable that holds no array.
+
+  >>> import tempfile, tnjax as tn
+  >>> net = tn.models.cifar_resnet(8, widths=(4, 8, 8), rngs=nnx.Rngs(0))
+  >>> small, _ = tn.compress(net, (('stages/.*', tn.schemes.tk(rate=0.5)),))
+  >>> with tempfile.TemporaryDirectory() as folder:
+  ...   save(f'{folder}/small.safetensors', small)
+  ...   again = load(f'{folder}/small.safetensors')
+  >>> x = jnp.ones((1, 32, 32, 3))
+  >>> bool((again(x) == small(x)).all())
+  True
+  """
+  places = {p: place for p, place in walk(model).items() if place.factorised}
+  layers = {path: _describe(place) for path, place in places.items()}
+  drawn = {f'{path}/index'.lstrip('/') for path, row in layers.items() if 'index_sha256' in row}
+  arrays, keys = {}, {}
+  for name, value in _variables(model).items():
+    if name in drawn:
+      continue
+    if not isinstance(value, jax.Array | np.ndarray | int | float | complex):
+      raise ValueError(f'variable {name!r} holds a {type(value).__name__}; only arrays are saved')
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+      keys[name] = str(jax.random.key_impl(value))
+      value = jax.random.key_data(value)
+    arrays[name] = np.asarray(value)
+  about = {
+    'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
+    'class': type(model).__name__,
+    'constructor': models.constructor(model),
+    'layers': layers,
+    'keys': keys,
+    'notes': dict(notes or {}),
+  }
+  _file.write(path, arrays, about)
+
+
+def load(path: str | os.PathLike, model: nnx.Module | None = None) -> nnx.Module:
+  """The model that `save` wrote.
+
+  Args:
+    path: the file.
+    model: the architecture, for a model that is none of `tnjax.models`: dense, as it was before
+      it was compressed, or with the very layers of the file. Abstract is enough:
+      `nnx.eval_shape(lambda: MyModel(rngs=nnx.Rngs(0)))`. It is left unchanged.
+
+  Returns:
+    A model with the file's layers, ranks, values and dtypes.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: a damaged file (the array is named), a file for another architecture (the first
+      variable that does not fit is named, with both shapes), one whose architecture is not known
+      and not given, or one that holds 64-bit arrays while JAX is set to 32 bits.
+  """
+  about = _file.read_about(path)
+  try:
+    built = _architecture(about, model)
+    arrays = _file.read_arrays(path, about)
+    return _filled(built, arrays, about)
+  except (KeyError, TypeError) as error:
+    raise ValueError(f'{path} is damaged: its description lacks or misuses {error}') from None
+  except ValueError as error:
+    raise ValueError(str(error) if str(path) in str(error) else f'{path}: {error}') from None
+
+
+def describe(path: str | os.PathLike) -> dict:
+  """What stands in a file beside its arrays: constructor, layers, versions, notes.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load`.
+  """
+  return _file.read_about(path)
+
+
+def _describe(place: Place) -> dict[str, Any]:
+  """A factorised layer as JSON."""
+  layer = place.layer
+  row = {
+    'scheme': layer.scheme.as_dict(),
+    'ranks': list(layer.parametrization.ranks),
+    'solver': layer.parametrization.solver.as_dict(),
+    'leader': place.leader,
+  }
+  if layer.parametrization.fold.shuffled:
+    index = np.asarray(layer.index[...])
+    if (index == _drawn(layer)).all():  # else it stands in the file itself
+      row['index_sha256'] = _file.digest(index)
+  return row
+
+
+def _drawn(layer: nn.Factorised) -> np.ndarray:
+  """The permutations that the layer's keys draw, (*stack, entries)."""
+  data, shape = layer.index_key[...], layer.index.shape
+  found = [np.asarray(draw_index(k, shape[-1])) for k in data.reshape(-1, 2)]
+  return np.stack(found).reshape(shape)
+
+
+def _architecture(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Module:
+  """The model with its layers factorised, and shapes for arrays."""
+  if 'format' not in about:
+    return _of_old(about, model)
+  if model is None:
+    if about['constructor'] is None:
+      raise ValueError(
+        f'this is a {about["class"]}, none of tnjax.models; pass model=, its architecture '
+        '(nnx.eval_shape of its constructor is enough)'
+      )
+    model = models.construct(about['constructor'])
+  places, layers = walk(model), {}
+  for path, row in about['layers'].items():
+    if path not in places:
+      raise ValueError(f'the file has a factorised layer {path!r}, which the model lacks')
+    layers[path] = _layer(places[path], row)
+    if row['leader'] != path:
+      layers[path].share_factors(layers[row['leader']])
+  return replace(model, layers)
+
+
+def _layer(place: Place, row: Mapping[str, Any]) -> nn.Factorised:
+  scheme, ranks = Scheme.from_dict(row['scheme']), tuple(row['ranks'])
+  exact = dataclasses.replace(scheme, rate=None, ranks=ranks)
+  if place.kind is None:
+    raise ValueError(f'layer {place.path!r}: {nn.refusal(place.layer)}')
+  layer = place.kind.abstract(place.layer, exact)
+  layer.scheme = scheme
+  return layer
+
+
+def _of_old(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Module:
+  """Files of the days before they described themselves name one scheme, rate and pattern."""
+  if model is None:
+    raise ValueError('this file is older than the format that describes itself; pass model=, dense')
+  if not about['scheme']:
+    return nnx.clone(model)
+  rules = ((about['layers'], by_name(about['scheme'], about['rate'])),)
+  return replace(model, factorised(make_jobs(model, rules, None, {})[0]))
+
+
+def _filled(
+  model: nnx.Module, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
+) -> nnx.Module:
+  """Sets every variable of the model, which is ours."""
+  left, keys, values = dict(arrays), about.get('keys', {}), []
+  layers = {
+    f'{p}/index'.lstrip('/'): row
+    for p, row in about.get('layers', {}).items()
+    if 'index_sha256' in row
+  }
+  for parts, variable in nnx.to_flat_state(nnx.state(model)):
+    name = '/'.join(map(str, parts))
+    if name in layers:
+      continue
+    if name.rpartition('/')[2] == 'index_key' and name not in left and 'format' not in about:
+      left[name] = np.zeros(variable.shape, 'uint32')  # the index itself is in the file
+    if name not in left:
+      raise ValueError(f'there is no array {name!r}; the model needs it, of shape {variable.shape}')
+    values.append((parts, variable.replace(_value(name, left.pop(name), variable, keys.get(name)))))
+  if left:
+    name, array = next(iter(left.items()))
+    raise ValueError(f'array {name!r} has shape {array.shape}; the model has no variable for it')
+  nnx.update(model, nnx.from_flat_state(values))
+  for path, place in walk(model).items():
+    row = about.get('layers', {}).get(path, {})
+    if 'index_sha256' in row:
+      index = _drawn(place.layer)
+      if _file.digest(index) != row['index_sha256']:
+        raise ValueError(f'layer {path!r}: this version of JAX draws another shuffle from its key')
+      place.layer.index = nnx.Variable(jnp.asarray(index))
+  return model
+
+
+def _value(name: str, array: np.ndarray, variable: nnx.Variable, impl: str | None) -> Array:
+  if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+    raise ValueError(
+      f"array {name!r} has dtype {array.dtype}; jax.config.update('jax_enable_x64', True) first"
+    )
+  value = jnp.asarray(array)
+  if impl is not None:
+    value = jax.random.wrap_key_data(value, impl=impl)
+  if value.shape != tuple(variable.shape):
+    raise ValueError(f'array {name!r} has shape {value.shape}; the model needs {variable.shape}')
+  return value
+
+
+def _variables(model: nnx.Module) -> dict[str, Any]:
+  flat = nnx.to_flat_state(nnx.state(model))
+  return {'/'.join(map(str, parts)): variable[...] for parts, variable in flat}

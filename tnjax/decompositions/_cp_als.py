@@ -9,15 +9,15 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
+from tnjax.decompositions._columns import unit_columns
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
-  cast,
   check_input,
   check_iteration,
   iterate,
   largest,
   relative,
-  working,
+  widened,
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
@@ -89,7 +89,7 @@ def cp_als_kernel(
   x: Array, key: Array | None, rank: int, max_iters: int, tol: float, init: str, restarts: int
 ) -> Decomposition:
   """`rank` is within what the shape allows; a `key` is only read where columns are drawn."""
-  dense = working(x)
+  dense = widened(x)
   xp = namespace(dense)
   scale = largest(dense)
   energy = squared_norm(dense, scale)
@@ -101,7 +101,7 @@ def cp_als_kernel(
     (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype)
     tensor = _canonical(factors, weights * scale)
     # bf16 columns; the weights keep the working precision, as they hold the scale.
-    return CP(tensor.weights, cast(tensor.factors, x.dtype)), history
+    return tensor.cast(x.dtype), history
 
   if restarts == 1:
     tensor, (errors, count, converged) = run(key)
@@ -175,7 +175,7 @@ def _update(
   updated = damped_solve(gram, mttkrp, previous)
   # ||X - model||^2 = ||X||^2 - 2 Re <mttkrp, A> + <A gram, A>
   found = 2 * xp.vdot(mttkrp, updated) - xp.vdot(updated, matmul(updated, gram))
-  column, weights = _unit_columns(updated)
+  column, weights = unit_columns(updated)
   return ((*factors[:mode], column, *factors[mode + 1 :]), weights), energy - xp.real(found)
 
 
@@ -211,15 +211,8 @@ def _start(x: Array, scale: Array, key: Array, rank: int, init: str) -> tuple[Ar
       draw = host_normal if xp is np else jax.random.normal
       drawn = draw(jax.random.split(key, x.ndim)[n], (rows, rank), x.dtype)
       columns = xp.concatenate([columns, drawn[:, columns.shape[1] :]], axis=1)
-    factors.append(_unit_columns(columns)[0])
+    factors.append(unit_columns(columns)[0])
   return tuple(factors)
-
-
-def _unit_columns(a: Array) -> tuple[Array, Array]:
-  xp = namespace(a)
-  energy = xp.sum(xp.abs(a) ** 2, axis=0)
-  safe = xp.sqrt(xp.where(energy > 0, energy, 1))  # a gradient at zero columns stays finite
-  return a / safe.astype(a.dtype)[None], xp.where(energy > 0, safe, 0)
 
 
 def _canonical(factors: tuple[Array, ...], weights: Array) -> CP:

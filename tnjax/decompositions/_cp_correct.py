@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tnjax.decompositions._columns import power, safe_unit_columns
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
-  cast,
   check_input,
   check_iteration,
   iterate,
   largest,
   relative,
-  working,
+  widened,
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import batched, fixed, khatri_rao, matmul, namespace, squared_norm, unfold
+from tnjax.ops import batched, khatri_rao, matmul, namespace, squared_norm, unfold, working_dtype
 
 # Penalties that the paths of a round start from, as multiples of the error: hot ones dissolve
 # cancelling terms for good, warm ones polish what came of it.
@@ -41,7 +41,10 @@ def sensitivity(tensor: CP) -> Array:
   >>> float(sensitivity(x))
   96.0
   """
-  sizes = [jnp.sum(jnp.abs(f) ** 2, axis=0) for f in cast(tensor.absorbed(), _wide(tensor)).factors]
+  sizes = [
+    jnp.sum(jnp.abs(f) ** 2, axis=0)
+    for f in tensor.absorbed().cast(working_dtype(tensor.dtype)).factors
+  ]
   total = jnp.zeros((), sizes[0].dtype)
   for n, rows in enumerate(tensor.shape):
     product = jnp.ones_like(sizes[0])
@@ -105,15 +108,15 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
 
 def cp_correct_kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
   """Arguments are checked."""
-  dense = working(x)
+  dense = widened(x)
   scale = largest(dense)
   xp = namespace(dense)
   norm = relative(squared_norm(dense, scale), xp.ones_like(scale))
   scale = scale * xp.where(norm == 0, 1, norm)
-  start = _unit_terms(cast(given.factors, dense.dtype), given.weights / scale)
+  start = _unit_terms(given.cast(dense.dtype).factors, given.weights / scale)
   best, errors = _rounds(dense / scale, start, max_iters, slack)  # in units of ||x||
   less = _size(best) < 0.999 * _size(start)  # in proportion to the sensitivities, and in range
-  best = CP(best.weights * scale, cast(best.factors, x.dtype))
+  best = CP(best.weights * scale, best.factors).cast(x.dtype)
   given = CP(given.weights.astype(best.weights.dtype), given.factors)
   before, after = relative_error(given, dense), relative_error(best, dense)
   found = (after <= slack * before) & less
@@ -180,7 +183,7 @@ def _update(x: Array, tensor: CP, n: int, penalty: Array) -> CP:
   The weights go into the design as w^(1/N), so that a term of weight 0 needs no division.
   """
   xp = namespace(x)
-  share = _power(tensor.weights, 1 / x.ndim)[None]
+  share = power(tensor.weights, 1 / x.ndim)[None]
   gram = (share.T * share).astype(x.dtype)
   others = [f for m, f in enumerate(tensor.factors) if m != n]
   for f in others:
@@ -188,43 +191,22 @@ def _update(x: Array, tensor: CP, n: int, penalty: Array) -> CP:
   krao = khatri_rao(others) if others else xp.ones((1, share.size), x.dtype)
   mttkrp = matmul(unfold(x, n), (krao * share.astype(x.dtype)).conj())
   gram = gram + penalty.astype(x.dtype) * xp.eye(share.size, dtype=x.dtype)
-  previous = tensor.factors[n] * _power(tensor.weights, 1 - 1 / x.ndim)[None].astype(x.dtype)
-  columns, sizes = _unit_columns(damped_solve(gram, mttkrp, previous) * share.astype(x.dtype))
+  previous = tensor.factors[n] * power(tensor.weights, 1 - 1 / x.ndim)[None].astype(x.dtype)
+  columns, sizes = safe_unit_columns(damped_solve(gram, mttkrp, previous) * share.astype(x.dtype))
   return CP(sizes, (*tensor.factors[:n], columns, *tensor.factors[n + 1 :]))
 
 
 def _size(tensor: CP) -> Array:
   """What is left of the sensitivity once scales are shared well: sum_r w_r^(2 - 2/N)."""
-  return namespace(tensor.weights).sum(_power(tensor.weights, 2 - 2 / len(tensor.factors)))
+  return namespace(tensor.weights).sum(power(tensor.weights, 2 - 2 / len(tensor.factors)))
 
 
 def _unit_terms(factors: tuple[Array, ...], weights: Array) -> CP:
   """Unit columns and non-negative weights."""
   xp = namespace(weights)
-  columns, sizes = zip(*map(_unit_columns, factors))
+  columns, sizes = zip(*map(safe_unit_columns, factors))
   signs = xp.where(weights < 0, -1, 1).astype(columns[-1].dtype)
   weights = xp.abs(weights).astype(sizes[0].dtype)
   for size in sizes:
     weights = weights * size
   return CP(weights, (*columns[:-1], columns[-1] * signs[None]))
-
-
-def _unit_columns(a: Array) -> tuple[Array, Array]:
-  """Columns of norm 1 (or 0) and their norms, whose squares may be out of range."""
-  xp = namespace(a)
-  size = fixed(xp.max(xp.abs(a), axis=0))
-  size = xp.where(size > 0, size, 1)
-  a = a / size[None].astype(a.dtype)
-  norm = _power(xp.sum(xp.abs(a) ** 2, axis=0), 0.5)
-  return a / xp.where(norm > 0, norm, 1)[None].astype(a.dtype), norm * size
-
-
-def _power(a: Array, exponent: float) -> Array:
-  """a**exponent of non-negative a, 0 with gradient 0 at 0."""
-  xp = namespace(a)
-  return xp.where(a > 0, xp.where(a > 0, a, 1) ** exponent, 0)
-
-
-def _wide(tensor: CP) -> jnp.dtype:
-  """The factors' dtype, at least f32."""
-  return jnp.promote_types(tensor.dtype, jnp.float32)

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tnjax.formats import Record
-from tnjax.ops import fixed, namespace, peak
+from tnjax.ops import fixed, namespace, peak, working_dtype
 
 
 def check_input(x: Array, name: str = 'x') -> Array:
@@ -35,9 +34,10 @@ def _all_finite(x: Array) -> Array:
   return jnp.isfinite(peak(x))
 
 
-def working(x: Array) -> Array:
+def widened(x: Array) -> Array:
   """bf16 and f16 are decomposed in f32; other dtypes stay."""
-  return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+  dtype = working_dtype(x.dtype)
+  return x if x.dtype == dtype else x.astype(dtype)
 
 
 def largest(x: Array) -> Array:
@@ -47,11 +47,6 @@ def largest(x: Array) -> Array:
   """
   scale = fixed(peak(x))
   return namespace(x).where(scale == 0, 1, scale)
-
-
-def cast(tensor: Record, dtype: np.dtype) -> Record:
-  """All arrays of a record in the input's dtype."""
-  return jax.tree.map(lambda a: a.astype(dtype), tensor)
 
 
 def iterate(

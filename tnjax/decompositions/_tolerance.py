@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import working
+from tnjax.decompositions._prepare import widened
 from tnjax.decompositions._record import Decomposition
 from tnjax.formats import Record
 
@@ -45,7 +45,7 @@ def by_tolerance(
 
 def host(x: Array) -> np.ndarray:
   """The input for one of the searches below: in NumPy, largest entry 1."""
-  data = np.asarray(working(x))
+  data = np.asarray(widened(x))
   return data / (np.abs(data).max() or 1)
 
 

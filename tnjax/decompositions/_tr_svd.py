@@ -10,12 +10,11 @@ from jax import Array
 from tnjax import ranks as ranks_lib
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
-  cast,
   check_input,
   check_iteration,
   iterate,
   largest,
-  working,
+  widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr_ranks_for
@@ -95,12 +94,12 @@ def tr_als(
 
 def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
-  dense = working(x)
+  dense = widened(x)
   cores = _svd_cores(dense, ranks)
   kept = None
   if len(cores) > 1 and ranks[0] * ranks[1] <= min(x.shape[0], x.size // x.shape[0]):
     kept = squared_norm(cores[1])  # all cuts were orthogonal projections of x
-  return direct(cast(TR(cores), x.dtype), dense, kept)
+  return direct(TR(cores).cast(x.dtype), dense, kept)
 
 
 _svd_jitted = jax.jit(tr_svd_kernel, static_argnums=1)
@@ -108,7 +107,7 @@ _svd_jitted = jax.jit(tr_svd_kernel, static_argnums=1)
 
 def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) -> Decomposition:
   """As `tr_svd_kernel`."""
-  dense = working(x)
+  dense = widened(x)
   scale = largest(dense)
   unit = dense / scale
   xp = namespace(dense)
@@ -124,7 +123,7 @@ def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) 
     step = partial(host_sweep, unit, norm**2)
   start = _svd_cores(unit, ranks)
   cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype)
-  tensor = cast(TR((*cores[:-1], cores[-1] * scale)), x.dtype)
+  tensor = TR((*cores[:-1], cores[-1] * scale)).cast(x.dtype)
   return Decomposition(tensor, relative_error(tensor, dense), count, converged, errors)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import cast, check_input, largest, working
+from tnjax.decompositions._prepare import check_input, largest, widened
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, round_ranks_for
 from tnjax.formats import TT, add, norm, orthogonalize, scale
@@ -63,7 +63,7 @@ def tt_round(
     ranks = ranks_lib.tt_ranks(x.shape, [min(pair) for pair in zip(ranks, x.ranks)])
   if tol is None:
     return _kernel(x, ranks, method)
-  cores = [np.asarray(working(core)) for core in x.cores]
+  cores = [np.asarray(widened(core)) for core in x.cores]
   return by_tolerance(
     tol, lambda tol: round_ranks_for(cores, tol, ranks), lambda found: _kernel(x, found, method)
   )
@@ -72,10 +72,10 @@ def tt_round(
 @partial(jax.jit, static_argnums=(1, 2))
 def _kernel(x: TT, ranks: tuple[int, ...], method: str) -> Decomposition:
   # All that follows goes from the left end of the train read backwards.
-  unit, grams, size = _normalised(_mirrored([working(core) for core in x.cores]))
+  unit, grams, size = _normalised(_mirrored([widened(core) for core in x.cores]))
   cores = _rounded(ranks[::-1], method, unit.cores, grams)
   # The norm sits in the last core here, the first one of the result.
-  tensor = cast(_mirrored([*cores[:-1], cores[-1] * size.astype(unit.dtype)]), x.dtype)
+  tensor = _mirrored([*cores[:-1], cores[-1] * size.astype(unit.dtype)]).cast(x.dtype)
   fixed = jax.lax.stop_gradient
   error = _error(fixed(unit), fixed(TT(cores)), fixed(size))
   return Decomposition(

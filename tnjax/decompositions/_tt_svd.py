@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import cast, check_input, working
+from tnjax.decompositions._prepare import check_input, widened
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tt_ranks_for
 from tnjax.formats import TT
@@ -65,9 +65,9 @@ def tt_svd(
 
 def tt_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
-  dense = working(x)
+  dense = widened(x)
   cores = chain(dense, 1, x.shape, ranks, 1)
-  return direct(cast(TT(cores), x.dtype), dense, kept=squared_norm(cores[0]))
+  return direct(TT(cores).cast(x.dtype), dense, kept=squared_norm(cores[0]))
 
 
 _jitted = jax.jit(tt_svd_kernel, static_argnums=1)

@@ -8,13 +8,12 @@ from jax import Array
 
 from tnjax import ranks as ranks_lib
 from tnjax.decompositions._prepare import (
-  cast,
   check_input,
   check_iteration,
   iterate,
   largest,
   relative,
-  working,
+  widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tucker_ranks_for
@@ -163,9 +162,9 @@ def _truncate(
 def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
   """`ranks`, one per entry of `modes`, are within what the shape allows."""
   ranks = _all_ranks(x.shape, ranks, modes)
-  dense = working(x)
+  dense = widened(x)
   core, factors = _truncate(dense, ranks, modes)
-  return direct(cast(Tucker(core, factors), x.dtype), dense, kept=squared_norm(core))
+  return direct(Tucker(core, factors).cast(x.dtype), dense, kept=squared_norm(core))
 
 
 _hosvd_jitted = jax.jit(hosvd_kernel, static_argnums=(1, 2))
@@ -176,12 +175,12 @@ def hooi_kernel(
 ) -> Decomposition:
   """As `hosvd_kernel`."""
   ranks = _all_ranks(x.shape, ranks, modes)
-  dense = working(x)
+  dense = widened(x)
   xp = namespace(dense)
   core, factors = _truncate(dense, ranks, modes)
   active = tuple(m for m in modes if ranks[m] < x.shape[m])
   if len(active) < 2:  # the start is the best there is
-    d = direct(cast(Tucker(core, factors), x.dtype), dense, kept=squared_norm(core))
+    d = direct(Tucker(core, factors).cast(x.dtype), dense, kept=squared_norm(core))
     count = max_iters if tol == 0.0 else 1
     errors = xp.where(xp.arange(max_iters) < count, d.relative_error, xp.nan)
     return dataclasses.replace(d, errors=errors, num_iters=xp.asarray(count, 'int32'))
@@ -222,7 +221,7 @@ def hooi_kernel(
     converged = xp.zeros((), bool)
   core, factors = state
   kept = squared_norm(core) * scale**2
-  tensor = cast(Tucker(core * scale, factors), x.dtype)
+  tensor = Tucker(core * scale, factors).cast(x.dtype)
   return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
 
 

@@ -4,26 +4,10 @@ Sum and product are the same walk over two records: bonds meet in a direct sum (
 slices, ranks add) or in a Kronecker product (ranks multiply), modes elementwise.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
-
-import jax.numpy as jnp
 from jax import Array
 
-from tnjax.formats._cp import CP
-from tnjax.formats._prepare import (
-  cast,
-  check_format,
-  check_shapes,
-  mode_arrays,
-  with_mode_arrays,
-)
-from tnjax.formats._record import Record
-from tnjax.formats._shuffled import Shuffled
-from tnjax.formats._tr import TR
-from tnjax.formats._tt import TT
-from tnjax.formats._tucker import Tucker
-from tnjax.ops import multi_mode_product
+from tnjax.formats._blocks import direct_sum, kronecker
+from tnjax.formats._record import Record, check_format, paired
 
 
 def add(a: Record, b: Record) -> Record:
@@ -38,11 +22,12 @@ def add(a: Record, b: Record) -> Record:
 
   >>> from tnjax.formats import TT, random
   >>> import jax
+  >>> import jax.numpy as jnp
   >>> a, b = (random(TT, jax.random.key(i), (3, 4, 5), (2, 3)) for i in (0, 1))
   >>> (a + b).ranks, bool(jnp.allclose((a + b).full(), a.full() + b.full(), atol=1e-5))
   ((4, 6), True)
   """
-  return _combine(a, b, _direct_sum)
+  return paired(a, b, direct_sum)
 
 
 def hadamard(a: Record, b: Record) -> Record:
@@ -56,11 +41,12 @@ def hadamard(a: Record, b: Record) -> Record:
 
   >>> from tnjax.formats import CP, random
   >>> import jax
+  >>> import jax.numpy as jnp
   >>> a, b = (random(CP, jax.random.key(i), (3, 4, 5), 2) for i in (0, 1))
   >>> (a * b).ranks, bool(jnp.allclose((a * b).full(), a.full() * b.full(), atol=1e-5))
   ((4,), True)
   """
-  return _combine(a, b, _kronecker)
+  return paired(a, b, kronecker)
 
 
 def scale(a: Record, c: complex | Array) -> Record:
@@ -72,69 +58,11 @@ def scale(a: Record, c: complex | Array) -> Record:
   Raises:
     ValueError: `c` is not a scalar.
 
+  >>> import jax.numpy as jnp
   >>> from tnjax.formats import TR
   >>> x = TR((jnp.ones((2, 3, 5)), jnp.ones((5, 4, 2))))
   >>> float((-2 * x).full()[0, 0])
   -20.0
   """
-  if jnp.shape(c) != ():
-    raise ValueError(f'c has shape {jnp.shape(c)}; it needs (), a scalar')
-  if isinstance(a, Shuffled):
-    return dataclasses.replace(a, tensor=scale(a.tensor, c))
-  check_format(a, 'a')
-  a = cast(a, jnp.result_type(a.dtype, c))
-  if isinstance(a, CP) and not jnp.iscomplexobj(c):
-    return dataclasses.replace(a, weights=a.weights * jnp.asarray(c, a.weights.dtype))
-  c = jnp.asarray(c, a.dtype)
-  if isinstance(a, Tucker):
-    return dataclasses.replace(a, core=a.core * c)
-  (first, *rest), _ = mode_arrays(a)
-  return with_mode_arrays(a, (first * c, *rest))
-
-
-def _combine(a: Record, b: Record, join: Callable[[Array, Array, Sequence[int]], Array]) -> Record:
-  """Joins the arrays of two records pairwise along the axes that are bonds."""
-  check_format(a, 'a')
-  check_format(b, 'b')
-  if type(a) is not type(b):
-    raise ValueError(
-      f'b is a {type(b).__name__} and a is a {type(a).__name__}; bring both to one format first, '
-      f'such as with to_tt'
-    )
-  check_shapes(a, b)
-  match a:
-    case TT(cores):
-      last = len(cores) - 1
-      axes = [(0,) * (k > 0) + (2,) * (k < last) for k in range(len(cores))]
-      return TT(tuple(join(x, y, bonds) for x, y, bonds in zip(cores, b.cores, axes)))
-    case TR(cores):
-      return TR(tuple(join(x, y, (0, 2)) for x, y in zip(cores, b.cores)))
-    case CP(weights, factors):
-      joined = tuple(join(x, y, (1,)) for x, y in zip(factors, b.factors))
-      return CP(join(weights, b.weights, (0,)), joined)
-    case Tucker():
-      pairs = list(zip(a.factors, b.factors))
-      bonds = [k for k, pair in enumerate(pairs) if all(f is not None for f in pair)]
-      core = join(_multiplied(a, bonds), _multiplied(b, bonds), bonds)
-      factors = (join(*pair, (1,)) if k in bonds else None for k, pair in enumerate(pairs))
-      return Tucker(core, tuple(factors))
-
-
-def _multiplied(x: Tucker, bonds: Sequence[int]) -> Array:
-  """The core, times the factors of all modes but `bonds`."""
-  return multi_mode_product(x.core, [None if k in bonds else f for k, f in enumerate(x.factors)])
-
-
-def _direct_sum(a: Array, b: Array, axes: Sequence[int]) -> Array:
-  """`a` and `b` as the two diagonal blocks along `axes`; their sum where there are none."""
-  after = [(0, n if i in axes else 0) for i, n in enumerate(b.shape)]
-  before = [(n if i in axes else 0, 0) for i, n in enumerate(a.shape)]
-  return jnp.pad(a, after) + jnp.pad(b, before)
-
-
-def _kronecker(a: Array, b: Array, axes: Sequence[int]) -> Array:
-  """Kronecker product along `axes`, elementwise along the others."""
-  rows = [n for i, size in enumerate(a.shape) for n in ((size, 1) if i in axes else (size,))]
-  columns = [n for i, size in enumerate(b.shape) for n in ((1, size) if i in axes else (size,))]
-  shape = [m * n if i in axes else m for i, (m, n) in enumerate(zip(a.shape, b.shape))]
-  return (a.reshape(rows) * b.reshape(columns)).reshape(shape)
+  check_format(a, 'a', (Record,))
+  return a * c

@@ -11,12 +11,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax.formats._cp import CP
-from tnjax.formats._prepare import cast, check_format, mode_arrays, with_mode_arrays, working
-from tnjax.formats._record import Record
+from tnjax.formats._record import Record, check_format
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
-from tnjax.ops import fold, mode_product, qr, unfold
+from tnjax.ops import fold, mode_product, qr, unfold, working_dtype
 
 
 def to_tt(x: Record) -> TT:
@@ -81,16 +80,16 @@ def to_tucker(x: Record) -> Tucker:
 
 @jax.jit
 def _to_tucker(x: Record) -> Tucker:
-  wide = cast(x, working(x.dtype))
-  arrays, axis = mode_arrays(wide)
+  wide = x.cast(working_dtype(x.dtype))
+  axis = wide.mode_axis
   factors, small = [], []
-  for array in arrays:
+  for array in wide.mode_arrays:
     q, r = qr(unfold(array, axis))
     shape = (*array.shape[:axis], q.shape[1], *array.shape[axis + 1 :])
     factors.append(q)
     small.append(fold(r, axis, shape))
-  core = with_mode_arrays(wide, small).full()
-  return cast(Tucker(core, tuple(factors)), x.dtype)
+  core = wide.with_mode_arrays(small).full()
+  return Tucker(core, tuple(factors)).cast(x.dtype)
 
 
 def _cp_cores(x: CP) -> tuple[Array, ...]:

@@ -5,16 +5,17 @@ import math
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
-from tnjax.formats._record import Record
+from tnjax.formats._record import Join, ModeRecord
 from tnjax.ops import khatri_rao, matmul, namespace
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class CP(Record):
+class CP(ModeRecord):
   """Sum of R rank-one terms X = sum_r weights[r] a_r o b_r o ... (Kolda and Bader 2009, eq. 3.4).
 
   Attributes:
@@ -24,7 +25,6 @@ class CP(Record):
   `num_params` counts the factors alone, R sum I_n: the weights can be absorbed into any factor
   (`absorbed()`) and add no freedom.
 
-  >>> import jax.numpy as jnp
   >>> x = CP(jnp.array([2., 1.]), (jnp.ones((3, 2)), jnp.ones((4, 2))))
   >>> x.shape, x.ranks, x.num_params, float(x.full()[0, 0])
   ((3, 4), (2,), 14, 3.0)
@@ -37,6 +37,32 @@ class CP(Record):
   def arrays(self) -> tuple[Array, ...]:
     """The factor matrices, without the weights."""
     return self.factors
+
+  @property
+  def mode_arrays(self) -> tuple[Array, ...]:
+    """The factors."""
+    return self.factors
+
+  def with_mode_arrays(self, arrays: Sequence[Array]) -> 'CP':
+    """The same weights with other factors."""
+    return CP(self.weights, tuple(arrays))
+
+  def cast(self, dtype: jnp.dtype) -> 'CP':
+    """Factors in `dtype`; weights in its real counterpart, or wider as they are."""
+    wide = jnp.promote_types(self.weights.dtype, jnp.finfo(dtype).dtype)
+    return CP(self.weights.astype(wide), tuple(f.astype(dtype) for f in self.factors))
+
+  def joined(self, other: 'CP', join: Join) -> 'CP':
+    """Terms of both, side by side or in all products."""
+    factors = tuple(join(x, y, (1,)) for x, y in zip(self.factors, other.factors))
+    return CP(join(self.weights, other.weights, (0,)), factors)
+
+  def scaled(self, c: Array) -> 'CP':
+    """The weights take a real scalar; a complex one goes into the first factor."""
+    if jnp.iscomplexobj(c):
+      return super().scaled(c)
+    cast = self.cast(jnp.result_type(self.dtype, c))
+    return CP(cast.weights * jnp.asarray(c, cast.weights.dtype), cast.factors)
 
   @property
   def shape(self) -> tuple[int, ...]:

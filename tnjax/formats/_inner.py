@@ -8,13 +8,12 @@ from tnjax.formats._algebra import scale
 from tnjax.formats._convert import to_tt
 from tnjax.formats._cp import CP
 from tnjax.formats._orthogonal import orthogonalize
-from tnjax.formats._prepare import cast, check_format, check_shapes, working
-from tnjax.formats._record import Record
+from tnjax.formats._record import Record, check_format, check_shapes
 from tnjax.formats._shuffled import Shuffled
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
-from tnjax.ops import HIGHEST, multi_mode_product, peak, qr
+from tnjax.ops import HIGHEST, multi_mode_product, peak, qr, working_dtype
 
 _Operand = tuple[Array, tuple]
 
@@ -61,9 +60,9 @@ def norm(a: Record) -> Array:
 @jax.jit
 def _inner(a: Record, b: Record) -> Array:
   result = jnp.result_type(a.dtype, b.dtype)
-  conjugate = jax.tree.map(jnp.conj, cast(a, working(result)))
+  conjugate = jax.tree.map(jnp.conj, a.cast(working_dtype(result)))
   core_a, modes_a = _operands(conjugate, 'a')
-  core_b, modes_b = _operands(cast(b, working(result)), 'b')
+  core_b, modes_b = _operands(b.cast(working_dtype(result)), 'b')
   groups = [core_a, *(x + y for x, y in zip(modes_a, modes_b)), core_b]
   groups = [g for g in groups if g]
   carry: list[_Operand] = []
@@ -118,7 +117,7 @@ def _norm_jvp(primals: tuple, tangents: tuple) -> tuple:
 
 @jax.jit
 def _norm_kernel(x: Record) -> Array:
-  wide = cast(x, working(x.dtype))
+  wide = x.cast(working_dtype(x.dtype))
   if isinstance(wide, Tucker):
     center = multi_mode_product(wide.core, [f if f is None else qr(f)[1] for f in wide.factors])
   else:

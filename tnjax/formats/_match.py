@@ -3,7 +3,7 @@
 import numpy as np
 
 from tnjax.formats._cp import CP
-from tnjax.formats._prepare import check_format, check_shapes
+from tnjax.formats._record import check_format, check_shapes
 
 
 def factor_match_score(a: CP, b: CP, weights: bool = True) -> float:

@@ -6,8 +6,7 @@ import numpy as np
 from jax import Array
 
 from tnjax.formats._cp import CP
-from tnjax.formats._prepare import cast, check_format, check_mode, mode_arrays, with_mode_arrays
-from tnjax.formats._record import Record
+from tnjax.formats._record import Record, check_format, check_mode
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
@@ -39,11 +38,11 @@ def mode_product(a: Record, matrix: Array, mode: int) -> Record:
       f'needs (any, {a.shape[mode]})'
     )
   dtype = jnp.result_type(a.dtype, matrix)
-  a, matrix = cast(a, dtype), matrix.astype(dtype)
-  arrays, axis = mode_arrays(a)
+  a, matrix = a.cast(dtype), matrix.astype(dtype)
+  arrays, axis = a.mode_arrays, a.mode_axis
   old = arrays[mode]
   new = matrix if old is None else dense_mode_product(old, matrix, axis)
-  return with_mode_arrays(a, (*arrays[:mode], new, *arrays[mode + 1 :]))
+  return a.with_mode_arrays((*arrays[:mode], new, *arrays[mode + 1 :]))
 
 
 def take(a: Record, index: int | Array, mode: int) -> Record | Array:
@@ -73,14 +72,14 @@ def take(a: Record, index: int | Array, mode: int) -> Record | Array:
   check_format(a, 'a')
   mode = check_mode(a, mode)
   index = _checked_index(index, a.shape[mode])
-  arrays, axis = mode_arrays(a)
+  arrays, axis = a.mode_arrays, a.mode_axis
   if arrays[mode] is None:  # a partial Tucker keeps this mode in its core
     chosen = jnp.take(a.core, index, axis=mode)
     factors = a.factors if index.ndim else a.factors[:mode] + a.factors[mode + 1 :]
     return Tucker(chosen, factors) if factors else chosen
   chosen = jnp.take(arrays[mode], index, axis=axis)
   if index.ndim:
-    return with_mode_arrays(a, (*arrays[:mode], chosen, *arrays[mode + 1 :]))
+    return a.with_mode_arrays((*arrays[:mode], chosen, *arrays[mode + 1 :]))
   return _without(a, chosen, mode)
 
 
@@ -95,7 +94,7 @@ def _without(a: Record, chosen: Array, mode: int) -> Record | Array:
       return jnp.sum(weights.astype(chosen.dtype) * chosen)
     case TT((_,)) | TR((_,)):
       return jnp.trace(chosen)
-  arrays = list(mode_arrays(a)[0])
+  arrays = list(a.mode_arrays)
   del arrays[mode]
   beside = max(mode - 1, 0)  # the array before it, or after it where it is the first
   if isinstance(a, CP):
@@ -104,7 +103,7 @@ def _without(a: Record, chosen: Array, mode: int) -> Record | Array:
     arrays[beside] = jnp.tensordot(arrays[beside], chosen, axes=1, precision=HIGHEST)
   else:
     arrays[beside] = jnp.tensordot(chosen, arrays[beside], axes=1, precision=HIGHEST)
-  return with_mode_arrays(a, arrays)
+  return a.with_mode_arrays(arrays)
 
 
 def _checked_index(index: int | Array, size: int) -> Array:

@@ -5,9 +5,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from tnjax.formats._prepare import cast, check_format, check_mode, working
+from tnjax.formats._record import check_format, check_mode
 from tnjax.formats._tt import TT
-from tnjax.ops import HIGHEST, qr
+from tnjax.ops import HIGHEST, qr, working_dtype
 
 
 def orthogonalize(tt: TT, center: int) -> TT:
@@ -42,7 +42,7 @@ def orthogonalize(tt: TT, center: int) -> TT:
 
 @partial(jax.jit, static_argnums=1)
 def _orthogonalize(tt: TT, center: int) -> TT:
-  cores = list(cast(tt, working(tt.dtype)).cores)
+  cores = list(tt.cast(working_dtype(tt.dtype)).cores)
   for k in range(center):
     r, n, s = cores[k].shape
     q, rest = qr(cores[k].reshape(r * n, s))
@@ -53,4 +53,4 @@ def _orthogonalize(tt: TT, center: int) -> TT:
     q, rest = qr(cores[k].reshape(r, n * s).conj().T)
     cores[k] = q.conj().T.reshape(-1, n, s)
     cores[k - 1] = jnp.tensordot(cores[k - 1], rest.conj().T, axes=1, precision=HIGHEST)
-  return cast(TT(tuple(cores)), tt.dtype)
+  return TT(tuple(cores)).cast(tt.dtype)

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax.formats._cp import CP
-from tnjax.formats._prepare import working
 from tnjax.formats._record import Record
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
+from tnjax.ops import working_dtype
 
 _MEANING = {CP: 'the CP rank', Tucker: 'one per mode', TT: 'one per inner bond', TR: 'one per mode'}
 
@@ -57,7 +57,7 @@ def random(
   shapes = _shapes(kind, shape, ranks)
   std = bonds ** (-0.5 / len(shapes))
   arrays = tuple(
-    (std * jax.random.normal(k, s, working(dtype))).astype(dtype)
+    (std * jax.random.normal(k, s, working_dtype(dtype))).astype(dtype)
     for k, s in zip(jax.random.split(key, len(shapes)), shapes)
   )
   if kind is CP:

@@ -41,6 +41,10 @@ class Shuffled(Record):
     """Ranks of the inner format."""
     return self.tensor.ranks
 
+  def scaled(self, c: Array) -> 'Shuffled':
+    """The inner tensor takes the scalar."""
+    return dataclasses.replace(self, tensor=self.tensor * c)
+
   def full(self) -> Array:
     """The dense tensor."""
     return unshuffle(self.tensor.full(), self.index, self.shape)

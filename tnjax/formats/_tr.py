@@ -7,13 +7,13 @@ import jax
 from jax import Array
 
 from tnjax.contraction import Network
-from tnjax.formats._record import Record
+from tnjax.formats._record import Join, ModeRecord
 from tnjax.ops import namespace, tensordot
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TR(Record):
+class TR(ModeRecord):
   """Tensor ring X[i_1, ..., i_d] = trace(G_1[:, i_1, :] ... G_d[:, i_d, :]) (Zhao et al. 2016).
 
   Attributes:
@@ -26,11 +26,25 @@ class TR(Record):
   """
 
   cores: tuple[Array, ...]
+  mode_axis = 1
 
   @property
   def arrays(self) -> tuple[Array, ...]:
     """The cores."""
     return self.cores
+
+  @property
+  def mode_arrays(self) -> tuple[Array, ...]:
+    """The cores."""
+    return self.cores
+
+  def with_mode_arrays(self, arrays: Sequence[Array]) -> 'TR':
+    """The ring of other cores."""
+    return TR(tuple(arrays))
+
+  def joined(self, other: 'TR', join: Join) -> 'TR':
+    """Cores joined along both bonds."""
+    return TR(tuple(join(x, y, (0, 2)) for x, y in zip(self.cores, other.cores)))
 
   @property
   def shape(self) -> tuple[int, ...]:

@@ -7,13 +7,13 @@ import jax
 from jax import Array
 
 from tnjax.contraction import Network
-from tnjax.formats._record import Record
+from tnjax.formats._record import Join, ModeRecord
 from tnjax.ops import tensordot
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class TT(Record):
+class TT(ModeRecord):
   """Tensor train X[i_1, ..., i_d] = G_1[:, i_1, :] ... G_d[:, i_d, :] (Oseledets 2011).
 
   Attributes:
@@ -26,11 +26,27 @@ class TT(Record):
   """
 
   cores: tuple[Array, ...]
+  mode_axis = 1
 
   @property
   def arrays(self) -> tuple[Array, ...]:
     """The cores."""
     return self.cores
+
+  @property
+  def mode_arrays(self) -> tuple[Array, ...]:
+    """The cores."""
+    return self.cores
+
+  def with_mode_arrays(self, arrays: Sequence[Array]) -> 'TT':
+    """The train of other cores."""
+    return TT(tuple(arrays))
+
+  def joined(self, other: 'TT', join: Join) -> 'TT':
+    """Cores joined along their bonds; the ends are none."""
+    last = len(self.cores) - 1
+    axes = [(0,) * (k > 0) + (2,) * (k < last) for k in range(len(self.cores))]
+    return TT(tuple(join(*triple) for triple in zip(self.cores, other.cores, axes)))
 
   @property
   def shape(self) -> tuple[int, ...]:

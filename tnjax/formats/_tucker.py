@@ -4,16 +4,17 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
-from tnjax.formats._record import Record
+from tnjax.formats._record import Join, ModeRecord
 from tnjax.ops import multi_mode_product
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Tucker(Record):
+class Tucker(ModeRecord):
   """Core times a matrix along every mode, X = core x_1 U_1 ... x_N U_N (Tucker 1966).
 
   Attributes:
@@ -21,7 +22,6 @@ class Tucker(Record):
     factors: N matrices of shape (I_n, R_n), or None for a mode that is left alone (partial
       Tucker, such as Tucker-2 of a convolution kernel); such a mode has R_n = I_n.
 
-  >>> import jax.numpy as jnp
   >>> x = Tucker(jnp.ones((2, 3)), (jnp.ones((4, 2)), None))
   >>> x.shape, x.ranks, x.num_params, x.full().shape
   ((4, 3), (2, 3), 14, (4, 3))
@@ -34,6 +34,33 @@ class Tucker(Record):
   def arrays(self) -> tuple[Array, ...]:
     """The core, then the factors that are there."""
     return (self.core, *(f for f in self.factors if f is not None))
+
+  @property
+  def mode_arrays(self) -> tuple[Array | None, ...]:
+    """The factors, None for modes left alone."""
+    return self.factors
+
+  def with_mode_arrays(self, arrays: Sequence[Array | None]) -> 'Tucker':
+    """The same core with other factors."""
+    return Tucker(self.core, tuple(arrays))
+
+  def joined(self, other: 'Tucker', join: Join) -> 'Tucker':
+    """Cores joined along all modes that have factors in both, elementwise along the others."""
+    pairs = list(zip(self.factors, other.factors))
+    bonds = [k for k, pair in enumerate(pairs) if all(f is not None for f in pair)]
+    core = join(self._multiplied(bonds), other._multiplied(bonds), bonds)
+    factors = (join(*pair, (1,)) if k in bonds else None for k, pair in enumerate(pairs))
+    return Tucker(core, tuple(factors))
+
+  def scaled(self, c: Array) -> 'Tucker':
+    """The core takes the scalar."""
+    cast = self.cast(jnp.result_type(self.dtype, c))
+    return Tucker(cast.core * jnp.asarray(c, cast.dtype), cast.factors)
+
+  def _multiplied(self, bonds: Sequence[int]) -> Array:
+    """The core, times the factors of all modes but `bonds`."""
+    factors = [None if k in bonds else f for k, f in enumerate(self.factors)]
+    return multi_mode_product(self.core, factors)
 
   @property
   def shape(self) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 Nothing in here knows of tensor formats, layers or models.
 """
 
+from tnjax.ops._dtype import working_dtype
 from tnjax.ops._engine import batched, choose, fixed, materialized, namespace, one_thread
 from tnjax.ops._normal import host_normal, normal
 from tnjax.ops._norms import peak, squared_norm
@@ -50,4 +51,5 @@ __all__ = [
   'tensordot',
   'truncated_svd',
   'unfold',
+  'working_dtype',
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-_LEAST = 2**16
+_SHORTEST = 16  # logarithm of the shortest draw on the host
 
 
 def normal(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> Array:
@@ -24,15 +24,14 @@ def normal(key: Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> 
 
 
 def host_normal(key: Array, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-  """The bits of `normal` as a NumPy array, from few programs.
-
-  One for all that have up to 2^16 entries, beyond that one for every power of two.
+  """The bits of `normal` as a NumPy array, from few programs: lengths are powers of two,
+  none below 2^16, which takes a millisecond.
 
   Drawn in float32 where JAX has no 64 bits, and cast.
   """
   size = math.prod(shape)
   length = size
   if jax.config.jax_threefry_partitionable:  # a longer draw then begins with the shorter one
-    length = max(_LEAST, 1 << max(size - 1, 0).bit_length())
+    length = 1 << max(_SHORTEST, (size - 1).bit_length())
   drawn = jax.random.normal(key, (length,), jax.dtypes.canonicalize_dtype(dtype))
   return np.asarray(drawn)[:size].reshape(shape).astype(dtype)

@@ -83,7 +83,8 @@ def test_plan_is_compress_without_errors():
   assert (plan.params, plan.macs) == (report.params, report.macs)
   assert [r.ranks for r in plan.layers] == [r.ranks for r in report.layers]
   lines = str(report).splitlines()
-  assert len(lines) == 2 + len(report.layers) + 1
+  unfinished = [row.path for row in report.compressed if not row.converged]
+  assert len(lines) == 2 + len(report.layers) + 1 + bool(unfinished)
   assert 'stages/1/0/conv1' in str(plan)
 
 
@@ -121,7 +122,7 @@ def test_layers_that_cannot_be_served_stay_dense_with_a_reason():
   model, report = tn.compress(Odd(), (('.*', tn.schemes.svd(rate=0.5)),))
   reasons = {row.path: row.reason for row in report.layers}
   assert reasons == {'up': 'ConvTranspose is not served', 'masked': 'its mask is set',
-                     'done': 'factorised already', 'good': ''}  # fmt: skip
+                     'done': 'svd would store 4 entries', 'good': ''}  # fmt: skip
   assert {row.path: row.params for row in report.layers}['done'] == 4
   assert isinstance(model.masked, nnx.Conv)
 

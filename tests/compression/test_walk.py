@@ -160,6 +160,12 @@ def test_layers_where_nothing_is_saved_stay_dense():
   assert not none.compressed
 
 
-def test_a_budget_refuses_stacks():
-  with pytest.raises(ValueError, match='stack'):
-    tn.compression.budget(Stack(), SVD, params=100)
+def test_a_budget_serves_a_stack_with_one_rank_for_all():
+  model = Stack()
+  rules, plan = tn.compression.budget(model, SVD, params=3 * 50)
+  small, report = tn.compress(model, rules)
+  assert report.params == plan.cost <= 150
+  kernels = np.asarray(model.layers.kernel[...])
+  (rank,) = report.layers[0].ranks
+  lost = sum((np.linalg.svd(k, compute_uv=False)[rank:] ** 2).sum() for k in kernels)
+  np.testing.assert_allclose([plan.squared_error, report.layers[0].squared_error], lost, rtol=1e-4)

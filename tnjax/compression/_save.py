@@ -183,9 +183,7 @@ def _filled(
   """Sets every variable of the model, which is ours."""
   left, keys, values = dict(arrays), about.get('keys', {}), []
   layers = {
-    f'{p}/index'.lstrip('/'): row
-    for p, row in about.get('layers', {}).items()
-    if 'index_sha256' in row
+    f'{p}/index'.lstrip('/'): row for p, row in _layers_of(about).items() if 'index_sha256' in row
   }
   for parts, variable in nnx.to_flat_state(nnx.state(model)):
     name = '/'.join(map(str, parts))
@@ -201,13 +199,17 @@ def _filled(
     raise ValueError(f'array {name!r} has shape {array.shape}; the model has no variable for it')
   nnx.update(model, nnx.from_flat_state(values))
   for path, place in walk(model).items():
-    row = about.get('layers', {}).get(path, {})
+    row = _layers_of(about).get(path, {})
     if 'index_sha256' in row:
       index = _drawn(place.layer)
       if _file.digest(index) != row['index_sha256']:
         raise ValueError(f'layer {path!r}: this version of JAX draws another shuffle from its key')
       place.layer.index = nnx.Variable(jnp.asarray(index))
   return model
+
+
+def _layers_of(about: Mapping[str, Any]) -> Mapping[str, Any]:
+  return about['layers'] if 'format' in about else {}
 
 
 def _value(name: str, array: np.ndarray, variable: nnx.Variable, impl: str | None) -> Array:

@@ -1,6 +1,6 @@
 """Depthwise convolution on CPU, as a sum of shifted products, one per kernel tap.
 
-XLA's grouped convolution runs 4 to 16 times slower there (measured, design.md rule 6), and so does
+XLA's grouped convolution runs 4 to 16 times slower there (measured), and so does
 what differentiating the shifts by themselves gives: nine padded arrays, added up. So this is a
 primitive of its own, linear in both operands, with its transposes spelt out.
 """

@@ -56,7 +56,7 @@ def fit_all(
   [True, True]
   """
   weights = [p.checked(weight, key) for weight, key in zip(weights, keys, strict=True)]
-  if not any(_traced(w) or _traced(k) or _large(w) for w, k in zip(weights, keys)):
+  if not any(_needs_program(p, *given) for given in zip(weights, keys)):
     with one_thread():
       return [_on_host(p, weight, key) for weight, key in zip(weights, keys)]
   if len(weights) == 1:
@@ -71,12 +71,11 @@ def fit_all(
   return found
 
 
-def _traced(x: Array | None) -> bool:
-  return isinstance(x, jax.core.Tracer)
-
-
-def _large(weight: Array) -> bool:
-  return weight.size > _HOST or not weight.is_fully_addressable
+def _needs_program(p: 'Parametrization', weight: Array, key: Array | None) -> bool:
+  if isinstance(weight, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
+    return True
+  # The correction's thousand sweeps of dense residuals are what compilers are for.
+  return weight.size > _HOST or not weight.is_fully_addressable or bool(p.solver.correct)
 
 
 def _on_host(p: 'Parametrization', weight: Array, key: Array | None) -> Fit:

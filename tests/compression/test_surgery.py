@@ -1,0 +1,153 @@
+"""Surgery: registered subclasses, shared weights, layers compressed before, and back to dense."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import tnjax as tn
+from tnjax.schemes import Solver
+
+KEY = jax.random.key(0)
+SVD = tn.schemes.svd(ranks=2)
+
+
+class MyConv(nnx.Conv):
+  """A subclass that computes what its base does."""
+
+
+class Strange(nnx.Linear):
+  """One nobody registered."""
+
+
+class Two(nnx.Module):
+  def __init__(self):
+    rngs = nnx.Rngs(0)
+    self.conv = MyConv(4, 6, (3, 3), rngs=rngs)
+    self.linear = Strange(6, 8, rngs=rngs)
+
+  def __call__(self, x):
+    return self.linear(self.conv(x).mean(axis=(1, 2)))
+
+
+def test_a_registered_subclass_is_served_and_comes_back():
+  rules = (('conv', tn.schemes.tk(ranks=2)),)
+  with pytest.raises(ValueError, match=r'MyConv is not registered: tn.nn.register\(MyConv, tn.nn'):
+    tn.compress(Two(), rules)
+  tn.nn.register(MyConv, tn.nn.Conv)
+  model, x = Two(), jnp.ones((2, 5, 5, 4))
+  small, report = tn.compress(model, rules, input_shape=(5, 5, 4))
+  assert type(small.conv) is tn.nn.Conv
+  assert report.layers[0].macs < report.layers[0].dense_macs == 9 * 4 * 6 * 25
+  dense = tn.to_dense(small)
+  assert type(dense.conv) is MyConv
+  np.testing.assert_allclose(dense(x), small(x), atol=1e-5)
+  _, table = tn.compress(model, (('.*', SVD),))
+  assert 'tn.nn.register(Strange, tn.nn.Linear)' in table.layers[1].reason
+
+
+def test_registering_what_does_not_fit_is_refused():
+  with pytest.raises(ValueError, match='subclass of Conv'):
+    tn.nn.register(Strange, tn.nn.Conv)
+  with pytest.raises(ValueError, match='Factorised'):
+    tn.nn.register(MyConv, nnx.Conv)
+
+
+class Tied(nnx.Module):
+  """Two layers with one kernel, and one of their own."""
+
+  def __init__(self):
+    rngs = nnx.Rngs(0)
+    self.a, self.b, self.c = (nnx.Linear(8, 8, rngs=rngs) for _ in range(3))
+    self.b.kernel = self.a.kernel
+
+  def __call__(self, x):
+    return self.c(self.b(self.a(x)))
+
+
+def test_shared_weights_share_their_factors():
+  with nnx.set_graph_mode(True):
+    small, report = tn.compress(Tied(), (('.*', SVD),), input_shape=(8,))
+    assert small.a.core_0 is small.b.core_0
+    assert small.a.bias is not small.b.bias
+    trained = sum(v.size for v in jax.tree.leaves(nnx.state(small, nnx.Param)))
+    assert report.params == trained == 2 * 32 + 3 * 8
+    assert report.dense_params == 2 * 64 + 3 * 8
+    assert report.macs == 3 * 32
+    dense = tn.to_dense(small)
+    assert dense.a.kernel is dense.b.kernel
+    assert dense.c.kernel is not dense.a.kernel
+    x = jnp.ones((2, 8))
+    np.testing.assert_allclose(dense(x), small(x), atol=1e-5)
+    rules, plan = tn.compression.budget(Tied(), SVD, params=100)
+    assert tn.compress(Tied(), rules)[1].params == plan.cost <= 100
+
+
+def test_rules_that_tear_a_shared_weight_apart_leave_it_dense():
+  with nnx.set_graph_mode(True):
+    small, report = tn.compress(Tied(), (('a|c', SVD),))
+    rows = {row.path: row for row in report.layers}
+    assert rows['a'].scheme is None
+    assert 'shares its weight with b' in rows['a'].reason
+    assert rows['c'].scheme == 'svd'
+    assert small.a.kernel is small.b.kernel
+
+
+def test_a_compressed_model_can_be_compressed_again():
+  model = nnx.Sequential(nnx.Linear(16, 16, rngs=nnx.Rngs(0)), nnx.Linear(16, 16, rngs=nnx.Rngs(1)))
+  once, _ = tn.compress(model, (('.*', tn.schemes.r_tt(ranks=6, order=2)),))
+  twice, report = tn.compress(once, (('layers/0', SVD),))
+  first, second = report.layers
+  assert (first.scheme, first.was, first.dense_params) == ('svd', 'r_tt', 192)
+  assert (second.scheme, second.was, second.reason) == (None, 'r_tt', 'no rule')
+  assert 'svd (was r_tt)' in str(report)
+  assert 'r_tt: no rule' in str(report)
+  weight = np.asarray(once.layers[0].kernel)
+  gap = np.linalg.norm(twice.layers[0].kernel - weight) / np.linalg.norm(weight)
+  np.testing.assert_allclose(first.relative_error, gap, rtol=1e-3)
+  u, s, vh = np.linalg.svd(weight)
+  np.testing.assert_allclose(gap, np.linalg.norm(s[2:]) / np.linalg.norm(s), rtol=1e-3)
+  assert type(tn.to_dense(twice).layers[0]) is nnx.Linear
+  _, same = tn.compress(once, (('layers/0', tn.schemes.svd(ranks=6)),))
+  assert same.layers[0].reason == 'svd would store 192 entries'  # as many as now
+
+
+def test_facts_of_the_solver_reach_the_report():
+  model = nnx.Conv(8, 8, (3, 3), rngs=nnx.Rngs(0))
+  few = tn.schemes.cp(ranks=4, solver=Solver('cp_als', max_iters=2, tol=1e-12))
+  _, report = tn.compress(model, (('', few),), KEY)
+  (row,) = report.layers
+  assert (row.num_iters, row.converged) == (2, False)
+  assert '2 !' in str(report)
+  assert '! not converged' in str(report)
+  _, report = tn.compress(model, (('', tn.schemes.svd(ranks=4)),))
+  assert report.layers[0].converged
+  assert '!' not in str(report)
+
+
+def test_rank_rules_reach_the_layers():
+  kernel = np.random.default_rng(0).normal(size=(16, 3)) @ np.ones((3, 16))
+  model = nnx.Sequential(*(nnx.Linear(16, 16, rngs=nnx.Rngs(i)) for i in range(2)))
+  model.layers[0].kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
+  rules = (('.*', tn.schemes.svd(ranks=tn.ranks.Energy(0.99))),)
+  small, report = tn.compress(model, rules)
+  assert report.layers[0].ranks == small.layers[0].parametrization.ranks == (1,)
+  assert small.layers[0].scheme == tn.schemes.svd(ranks=(1,))
+  assert tn.compression.plan(model, rules).layers[0].ranks == (1,)
+  abstract = nnx.eval_shape(lambda: nnx.Sequential(nnx.Linear(16, 16, rngs=nnx.Rngs(0))))
+  with pytest.raises(ValueError, match=r'layers/0: svd has ranks=Energy\(share=0.99\).*abstract'):
+    tn.compression.plan(abstract, rules)
+
+
+def test_equal_layers_of_another_precision_are_not_mixed():
+  model = nnx.Sequential(
+    nnx.Linear(8, 8, rngs=nnx.Rngs(0)),
+    nnx.Linear(8, 8, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0)),
+  )
+  small, report = tn.compress(model, (('.*', SVD),))
+  assert [layer.core_0.dtype for layer in small.layers] == [jnp.float32, jnp.bfloat16]
+  for layer, dense, row in zip(small.layers, model.layers, report.layers):
+    kernel, rebuilt = (np.asarray(a, 'float32') for a in (dense.kernel[...], layer.kernel))
+    gap = np.linalg.norm(rebuilt - kernel) / np.linalg.norm(kernel)
+    np.testing.assert_allclose(row.relative_error, gap, rtol=2e-2)

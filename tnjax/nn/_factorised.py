@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array, lax
 
-from tnjax.schemes import Fit, Parametrization, Scheme, fit_all
+from tnjax.schemes import Fit, Parametrization, Scheme, fit_all, rebuild
 
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
@@ -190,10 +190,11 @@ class Factorised(nnx.Module):
   @property
   def kernel(self) -> Array:
     """The rebuilt dense weight, in the shape in which flax stores it."""
-    rebuild, stack = self.parametrization.dense, self.stacked
-    for _ in stack:
-      rebuild = jax.vmap(rebuild)
-    return rebuild(self._load()).reshape(*stack, *self.array_shape(self))
+    p, stack, factors = self.parametrization, self.stacked, self._load()
+    if not stack:
+      return rebuild(p, factors).reshape(self.array_shape(self))
+    flat = {n: a.reshape(-1, *a.shape[len(stack) :]) for n, a in factors.items()}
+    return jax.vmap(p.dense)(flat).reshape(*stack, *self.array_shape(self))
 
   @property
   def stacked(self) -> tuple[int, ...]:

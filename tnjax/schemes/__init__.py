@@ -6,7 +6,7 @@
 ((11, 11, 9), 3777)
 """
 
-from tnjax.schemes._fit import Fit, fit_all
+from tnjax.schemes._fit import Fit, fit_all, rebuild
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._parametrization import Parametrization
@@ -44,6 +44,7 @@ __all__ = [
   'r_cp',
   'r_tk',
   'r_tt',
+  'rebuild',
   'shuffled',
   'spatial_labels',
   'svd',

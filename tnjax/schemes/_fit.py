@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -71,11 +71,34 @@ def fit_all(
   return found
 
 
+def rebuild(p: 'Parametrization', factors: Mapping[str, Array]) -> Array:
+  """`Parametrization.dense` of factors that are to be converted: on the host where `fit` would be.
+
+  >>> import tnjax as tn
+  >>> p = tn.schemes.tk(ranks=2).bind((3, 3, 4, 4))
+  >>> factors = p.init(jax.random.key(0))
+  >>> bool(jnp.allclose(rebuild(p, factors), p.dense(factors), atol=1e-6))
+  True
+  """
+  if math.prod(p.fold.shape) > _HOST or not all(map(_at_hand, factors.values())):
+    return p.dense(factors)
+  some = factors[p.network.names[0]]
+  wide = jnp.promote_types(some.dtype, jnp.float32)
+  with one_thread():
+    full = p.dense(_cast({n: np.asarray(a) for n, a in factors.items()}, wide))
+  with jax.default_device(next(iter(some.devices()))):
+    return jnp.asarray(full.astype(some.dtype))
+
+
+def _at_hand(x: Array | None) -> bool:
+  """Whether the host may look at the values."""
+  return x is None or (not isinstance(x, jax.core.Tracer) and x.is_fully_addressable)
+
+
 def _needs_program(p: 'Parametrization', weight: Array, key: Array | None) -> bool:
-  if isinstance(weight, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
-    return True
   # The correction's thousand sweeps of dense residuals are what compilers are for.
-  return weight.size > _HOST or not weight.is_fully_addressable or bool(p.solver.correct)
+  large = weight.size > _HOST or bool(p.solver.correct)
+  return large or not (_at_hand(weight) and _at_hand(key))
 
 
 def _on_host(p: 'Parametrization', weight: Array, key: Array | None) -> Fit:

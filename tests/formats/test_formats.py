@@ -8,6 +8,7 @@ import pytest
 import tnjax as tn
 from tnjax import formats
 
+
 def normal(i, *shape):
   return jnp.asarray(np.random.default_rng(i).normal(size=shape).astype('float32'))
 

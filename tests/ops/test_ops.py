@@ -135,7 +135,9 @@ def test_squared_norm_of_many_modes_loses_nothing():
 def test_squared_norm_and_peak(kind, precision):
   _, eps = precision
   x = _matrix(kind, 3, 20).reshape(3, 4, 5)
-  np.testing.assert_allclose(jax.jit(ops.squared_norm)(x, 2.0), np.linalg.norm(x / 2) ** 2, rtol=50 * eps)
+  np.testing.assert_allclose(
+    jax.jit(ops.squared_norm)(x, 2.0), np.linalg.norm(x / 2) ** 2, rtol=50 * eps
+  )
   np.testing.assert_allclose(ops.peak(x), np.abs(x).max(), rtol=50 * eps)
   assert jnp.isnan(ops.peak(jnp.array([[1.0, jnp.nan]])))
 

@@ -1,7 +1,7 @@
 """Strict settings for every test, and the data of the development machine where it is present.
 
 Most of the suite's time is compilation, and the same small programs are met again and again. So
-they are kept in `.pytest_cache/jax`, shared by all workers and by the processes that tests start, and
+they are kept in `.pytest_cache/jax`, shared by all workers and by processes that tests start, and
 the backend leaves its expensive passes out. With `TNJAX_TEST_FULL=1` (`make test-full`) neither
 shortcut is taken: what is tested then is what users run.
 """

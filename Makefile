@@ -8,13 +8,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # spares a machine without a GPU some gigabytes.
 TORCH ?= torch
 
-.PHONY: demo test bench bench-layers lint format clean
+.PHONY: demo test test-full bench bench-layers lint format clean
 
 demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
 
 test: .venv/test.done
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+# Without the shortcuts of tests/conftest.py: no cache of programs, and optimised as users run them.
+test-full: .venv/test.done
+	TNJAX_TEST_FULL=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 bench: .venv/bench.done
 	$(BIN)/python -m experiments.benchmarks.decompositions $(ARGS)

@@ -1,9 +1,26 @@
-"""Strict settings for every test, and the data of the development machine where it is present."""
+"""Strict settings for every test, and the data of the development machine where it is present.
+
+Most of the suite's time is compilation, and the same small programs are met again and again. So
+they are kept in `.pytest_cache/jax`, shared by all workers and by processes that tests start, and
+the backend leaves its expensive passes out. With `TNJAX_TEST_FULL=1` (`make test-full`) neither
+shortcut is taken: what is tested then is what users run.
+"""
 
 import os
 import pathlib
+import shutil
 
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+os.environ.update(  # before jax is imported, and inherited by every process a test starts
+  {
+    'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+  if os.environ.get('TNJAX_TEST_FULL', '0') == '0'
+  else {'JAX_ENABLE_COMPILATION_CACHE': '0', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'}
+)
 
 import hypothesis
 import jax
@@ -12,6 +29,15 @@ import pytest
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 hypothesis.settings.register_profile('tnjax', derandomize=True, deadline=None, max_examples=8)
 hypothesis.settings.load_profile('tnjax')
+
+
+def pytest_configure(config):
+  """Starts the cache of programs afresh once changes have filled it with a gigabyte."""
+  programs = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'
+  if hasattr(config, 'workerinput'):
+    return
+  if sum(file.stat().st_size for file in programs.glob('*')) > 2**30:
+    shutil.rmtree(programs)
 
 
 @pytest.fixture(autouse=True, scope='module')

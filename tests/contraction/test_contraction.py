@@ -7,7 +7,6 @@ from jax import lax
 from tnjax import contraction
 from tnjax.contraction import Geometry, Layer, Network
 
-KEY = jax.random.key(0)
 TUCKER = Network(
   ('a', 'core', 'b'),
   (('s1', 'p'), ('h', 'w', 'p', 'q'), ('q', 't1')),
@@ -15,9 +14,12 @@ TUCKER = Network(
 )
 
 
+def normal(shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype('float32'))
+
+
 def arrays(network):
-  shapes = network.shapes().items()
-  return {n: jax.random.normal(jax.random.fold_in(KEY, i), s) for i, (n, s) in enumerate(shapes)}
+  return {n: normal(s, i) for i, (n, s) in enumerate(network.shapes().items())}
 
 
 def depthwise(x, taps, geometry):
@@ -38,7 +40,7 @@ def test_contract_equals_einsum():
 @pytest.mark.parametrize('dilation', [1, 2])
 @pytest.mark.parametrize('strides', [1, (2, 1)])
 def test_depthwise_by_shifts_equals_the_grouped_convolution(strides, dilation):
-  x, taps = jax.random.normal(KEY, (2, 9, 8, 5)), jax.random.normal(KEY, (3, 2, 1, 5))
+  x, taps = normal((2, 9, 8, 5)), normal((3, 2, 1, 5), 1)
   g = Geometry.resolve('hw', (3, 2), strides, ((1, 0), (2, 1)), dilation)
   expected = lax.conv_general_dilated(
     x, taps, g.strides, g.padding, rhs_dilation=g.dilation, feature_group_count=5,
@@ -52,16 +54,17 @@ def test_depthwise_by_shifts_equals_the_grouped_convolution(strides, dilation):
 )
 def test_output_size_is_that_of_lax(strides, padding, size):
   g = Geometry.resolve('w', (3,), strides, padding, 2, (size,))
-  x, kernel = jnp.ones((1, size, 1)), jnp.ones((3, 1, 1))
-  out = lax.conv_general_dilated(
+  x, kernel = (jax.ShapeDtypeStruct(s, 'float32') for s in ((1, size, 1), (3, 1, 1)))
+  convolve = lambda x, kernel: lax.conv_general_dilated(  # noqa: E731
     x, kernel, g.strides, g.padding, rhs_dilation=g.dilation,
     dimension_numbers=('NWC', 'WIO', 'NWC'),
   )  # fmt: skip
+  out = jax.eval_shape(convolve, x, kernel)
   assert g.output_size('w', size) == out.shape[1]
 
 
 def test_depthwise_accepts_negative_padding():
-  x, taps = jax.random.normal(KEY, (1, 9, 9, 5)), jax.random.normal(KEY, (3, 3, 1, 5))
+  x, taps = normal((1, 9, 9, 5)), normal((3, 3, 1, 5), 1)
   g = Geometry.resolve('hw', (3, 3), 1, ((-1, 0), (2, -1)))
   expected = lax.conv_general_dilated(
     x, taps, (1, 1), g.padding, feature_group_count=5, dimension_numbers=('NHWC', 'HWIO', 'NHWC')

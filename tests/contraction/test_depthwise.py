@@ -8,7 +8,6 @@ from jax.test_util import check_grads
 
 from tnjax.contraction._depthwise import depthwise
 
-KEY = jax.random.key(0)
 FORMS = pytest.mark.parametrize(
   ('size', 'kernel', 'strides', 'dilation'),
   [((7,), (3,), (1,), (2,)), ((8, 9), (3, 2), (2, 1), (1, 2)), ((9, 8), (2, 3), (3, 2), (1, 1))],
@@ -28,9 +27,12 @@ def reference(x, taps, strides, dilation):
   )
 
 
+def normal(shape, dtype='float64', seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
+
+
 def operands(size, kernel, channels=4):
-  x = jax.random.normal(KEY, (2, *size, channels), 'float64')
-  return x, jax.random.normal(jax.random.key(1), (*kernel, channels), 'float64')
+  return normal((2, *size, channels)), normal((*kernel, channels), seed=1)
 
 
 @FORMS
@@ -41,9 +43,10 @@ def test_equals_the_grouped_convolution_and_so_do_its_derivatives(size, kernel, 
     def loss(f):
       return lambda *args: jnp.sum(jnp.sin(f(*args, strides, dilation)))
 
-    found, expected = (jax.value_and_grad(loss(f), (0, 1))(*args) for f in (depthwise, reference))
+    run = lambda f: jax.jit(jax.value_and_grad(loss(f), (0, 1)))(*args)  # noqa: E731
+    found, expected = run(depthwise), run(reference)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), found, expected)
-    check_grads(loss(depthwise), args, 2, modes=['fwd', 'rev'], rtol=1e-3)
+    check_grads(jax.jit(loss(depthwise)), args, 2, modes=['fwd', 'rev'], rtol=1e-3)
 
 
 def test_batches_of_either_operand():
@@ -63,8 +66,7 @@ def test_batches_of_either_operand():
 
 def test_taps_alike_for_all_channels_of_an_axis():
   with jax.enable_x64(True):
-    x = jax.random.normal(KEY, (2, 6, 3, 4), 'float64')
-    taps = jax.random.normal(KEY, (3, 1, 4), 'float64')
+    x, taps = normal((2, 6, 3, 4)), normal((3, 1, 4), seed=1)
     wide = jnp.broadcast_to(taps, (3, 3, 4))
 
     def loss(taps):
@@ -84,8 +86,7 @@ def test_half_precision_is_accumulated_in_single():
 def test_gradients_of_shared_taps_under_shard_map():
   """Data parallel: the batch is cut over two devices, the taps are the same on both."""
   mesh = jax.make_mesh((2,), ('b',), axis_types=(AxisType.Auto,))
-  x = jax.random.normal(KEY, (2, 5, 5, 4))
-  taps = jax.random.normal(KEY, (3, 3, 4))
+  x, taps = normal((2, 5, 5, 4), 'float32'), normal((3, 3, 4), 'float32', 1)
 
   def loss(taps, x):
     return jax.lax.psum(jnp.sum(depthwise(x, taps, (1, 1), (1, 1)) ** 2), 'b')
@@ -95,7 +96,7 @@ def test_gradients_of_shared_taps_under_shard_map():
     out_specs=PartitionSpec(),
   )  # fmt: skip
   whole = jax.grad(lambda taps: jnp.sum(depthwise(x, taps, (1, 1), (1, 1)) ** 2))(taps)
-  np.testing.assert_allclose(both(taps, x), whole, rtol=1e-4)
+  np.testing.assert_allclose(jax.jit(both)(taps, x), whole, rtol=1e-4)
 
 
 def test_nothing_in_nothing_out():

@@ -25,11 +25,13 @@ def bound(name, shape=(3, 3, 8, 12), rate=0.3, batch=2, size=9, strides=1, dilat
   return p, Layer(p.network, p.fold.inputs, p.fold.outputs, g, batch, spatial)
 
 
+def normal(shape, dtype='float64', seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
+
+
 def factors(layer, dtype='float64'):
   shapes = layer.network.shapes().items()
-  return {
-    n: jax.random.normal(jax.random.fold_in(KEY, i), s, dtype) for i, (n, s) in enumerate(shapes)
-  }
+  return {n: normal(s, dtype, i) for i, (n, s) in enumerate(shapes)}
 
 
 def dense(layer, arrays, x):
@@ -46,7 +48,8 @@ def dense(layer, arrays, x):
 
 
 def close(a, b, tolerance=1e-10):
-  return np.linalg.norm(np.asarray(a - b)) <= tolerance * np.linalg.norm(np.asarray(b))
+  a, b = np.asarray(a), np.asarray(b)
+  return a.shape == b.shape and np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
 
 
 def work(layer, tree):
@@ -95,15 +98,14 @@ def all_trees(members):
 def test_every_order_equals_the_dense_convolution(name, options):
   with jax.enable_x64(True):
     _, layer = bound(name, **options)
-    arrays = factors(layer)
-    x = jax.random.normal(KEY, (2, 9, 9, 8), 'float64')
-    expected = dense(layer, arrays, x)
-    plan = contraction.plan(layer)
-    found = list(itertools.islice(contraction.orders(layer), 0, None, 41))
-    for steps in (*found, contraction.chain(layer)):
-      y = contraction.execute(contraction.Plan(layer, steps, 'time', False, 'cpu'), arrays, x)
-      assert close(y, expected)
-    assert close(contraction.execute(plan, arrays, x), expected)
+    arrays, x = factors(layer), normal((2, 9, 9, 8), seed=99)
+    orders = [*itertools.islice(contraction.orders(layer), 0, None, 41), contraction.chain(layer)]
+    plans = [contraction.Plan(layer, steps, 'time', False, 'cpu') for steps in orders]
+    plans.append(contraction.plan(layer))
+    expected = jax.jit(partial(dense, layer))(arrays, x)
+    run = jax.jit(lambda arrays, x: [contraction.execute(plan, arrays, x) for plan in plans])
+    for plan, y in zip(plans, run(arrays, x), strict=True):
+      assert close(y, expected), plan.steps
 
 
 @pytest.mark.parametrize('name', SCHEMES)
@@ -143,8 +145,9 @@ def test_random_networks_equal_einsum(data):
     f'z{ends[0]},{terms}->z{ends[1]}', x.reshape(2, sizes['s1'], sizes['s2']), *arrays.values()
   ).reshape(2, -1)
   with jax.enable_x64(True):
-    for objective in contraction.OBJECTIVES:
-      y = contraction.execute(contraction.plan(layer, objective), arrays, jnp.asarray(x))
+    plans = [contraction.plan(layer, objective) for objective in contraction.OBJECTIVES]
+    run = jax.jit(lambda arrays, x: [contraction.execute(plan, arrays, x) for plan in plans])
+    for y in run(arrays, x):
       np.testing.assert_allclose(y, expected, atol=1e-9 * max(1, np.abs(expected).max()))
 
 
@@ -182,17 +185,18 @@ def test_differentiation_takes_the_training_order_and_agrees():
   with jax.enable_x64(True):
     for name in ('cp', 'tt', 'r_tk'):
       _, layer = bound(name, (3, 3, 8, 12), 0.9, 2, 9)
-      arrays, x = factors(layer), jax.random.normal(KEY, (2, 9, 9, 8), 'float64')
+      arrays, x = factors(layer), normal((2, 9, 9, 8), seed=99)
 
       def loss(arrays, x, f, layer=layer):
         return jnp.sum(jnp.sin(f(layer, arrays, x)))
 
-      found = jax.grad(loss, argnums=(0, 1))(arrays, x, contraction.apply)
-      expected = jax.grad(loss, argnums=(0, 1))(arrays, x, dense)
+      gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)
+      found, expected = (gradient(arrays, x, f) for f in (contraction.apply, dense))
       for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
         assert close(a, b), name
       forward = partial(contraction.apply, layer, arrays)
-      assert close(jax.jvp(forward, (x,), (x,))[1], dense(layer, arrays, x)), name
+      tangent = jax.jit(lambda x, forward=forward: jax.jvp(forward, (x,), (x,))[1])(x)
+      assert close(tangent, jax.jit(partial(dense, layer))(arrays, x)), name
 
 
 def test_many_operands_take_one_of_the_usual_orders():
@@ -200,10 +204,11 @@ def test_many_operands_take_one_of_the_usual_orders():
   p = tn.schemes.r_tt(ranks=2, in_modes=modes, out_modes=modes).bind((2048, 2048))
   layer = Layer(p.network, p.fold.inputs, p.fold.outputs, batch=3)
   arrays = factors(layer, 'float32')
-  x = jax.random.normal(KEY, (3, 2048))
+  x = normal((3, 2048), 'float32', 99)
   plan = contraction.plan(layer, 'flops')
   assert plan.macs <= sum(step.pair.macs for step in contraction.chain(layer))
-  assert close(contraction.execute(plan, arrays, x), x @ p.dense(arrays), 1e-4)
+  found = jax.jit(partial(contraction.execute, plan))(arrays, x)
+  assert close(found, x @ jax.jit(p.dense)(arrays), 1e-4)
 
 
 def test_peak_and_stored_memory():

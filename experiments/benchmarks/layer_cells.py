@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 import tnjax as tn
-from tnjax.contraction import Geometry, Layer
+from tnjax.contraction import Geometry, Problem
 from tnjax.schemes import Parametrization, Scheme, spatial_labels
 
 
@@ -46,11 +46,11 @@ class LayerCell:
     return Geometry.resolve(spatial_labels(self.shape), kernel, self.strides, 'SAME', 1, size)
 
   @property
-  def layer(self) -> Layer:
+  def layer(self) -> Problem:
     """What the planner sees; of a shuffled weight there is nothing to plan."""
     p = self.parametrization
     spatial = (self.size,) * (len(self.shape) - 2)
-    return Layer(p.network, p.fold.inputs, p.fold.outputs, self.geometry, self.batch, spatial)
+    return Problem(p.network, p.fold.inputs, p.fold.outputs, self.geometry, self.batch, spatial)
 
 
 def _pair(weight: str, method: str, batch: int, **options: object) -> Iterator[LayerCell]:

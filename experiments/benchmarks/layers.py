@@ -30,7 +30,7 @@ from experiments.benchmarks.problems import Side
 from experiments.common import results
 from experiments.common.progress import Progress
 from tnjax import contraction
-from tnjax.contraction import Plan
+from tnjax.contraction import Schedule
 
 # The names are those of the other benchmark's flags; in the process of the tests both are defined.
 _SHARED = {'allow_override': True}
@@ -149,7 +149,7 @@ def _measured(cell: LayerCell, regret: bool) -> dict:
     return out | {'order': 'the kernel is rebuilt', 'macs': None, 'expected_over_dense': None}
   layer = cell.layer
   start = time.perf_counter()
-  plan = contraction.plan.__wrapped__(layer, training=cell.training)
+  plan = contraction.schedule.__wrapped__(layer, training=cell.training)
   out['plan_seconds'] = time.perf_counter() - start
   out['order'] = _text(plan)
   out['macs'], out['dense_macs'] = plan.macs, layer.dense_macs
@@ -190,11 +190,11 @@ def _repeated(name: str, call: Callable, compile_seconds: float | None = None) -
   return _Timed(name, repeat, lambda _: [], compile_seconds=compile_seconds, calls=calls)
 
 
-def _regret(plan: Plan, factors: dict, x: jax.Array) -> dict:
+def _regret(plan: Schedule, factors: dict, x: jax.Array) -> dict:
   """Time of the planned order over that of the best of all orders."""
   plans = {}
-  for steps in contraction.orders(plan.layer):
-    other = Plan(plan.layer, steps, plan.objective, plan.training, plan.device)
+  for steps in contraction.orders(plan.problem):
+    other = Schedule(plan.problem, steps, plan.objective, plan.training, plan.device)
     if other.seconds <= _HOPELESS * plan.seconds:
       plans.setdefault(frozenset(steps), other)
   sides = [
@@ -209,7 +209,7 @@ def _regret(plan: Plan, factors: dict, x: jax.Array) -> dict:
   return {'ratio': planned / times[best], 'orders': len(times), 'best': _text(best_plan)}
 
 
-def _text(plan: Plan) -> str:
+def _text(plan: Schedule) -> str:
   return ', '.join(f'{a} * {b}' for a, b in plan.order)
 
 

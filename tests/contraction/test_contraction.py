@@ -5,7 +5,7 @@ import pytest
 from jax import lax
 
 from tnjax import contraction
-from tnjax.contraction import Geometry, Layer, Network
+from tnjax.contraction import Geometry, Network, Problem
 
 TUCKER = Network(
   ('a', 'core', 'b'),
@@ -26,7 +26,7 @@ def depthwise(x, taps, geometry):
   """A factor that carries nothing but the taps and the channels of x."""
   h, w, _, c = taps.shape
   net = Network(('taps',), (('h', 'w', 's1'),), (('h', h), ('w', w), ('s1', c)))
-  layer = Layer(net, ('s1',), ('s1',), geometry, len(x), x.shape[1:-1])
+  layer = Problem(net, ('s1',), ('s1',), geometry, len(x), x.shape[1:-1])
   return contraction.apply(layer, {'taps': taps[:, :, 0]}, x)
 
 

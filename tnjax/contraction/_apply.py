@@ -1,15 +1,17 @@
-"""A factorised layer: planned, then executed."""
+"""A factorised layer: scheduled, then executed."""
 
 from collections.abc import Mapping
 
 import jax
 from jax import Array
 
-from tnjax.contraction._layer import Layer
-from tnjax.contraction._plan import execute, plan
+from tnjax.contraction._problem import Problem
+from tnjax.contraction._schedule import execute, schedule
 
 
-def apply(layer: Layer, arrays: Mapping[str, Array], x: Array, precision: object = None) -> Array:
+def apply(
+  problem: Problem, arrays: Mapping[str, Array], x: Array, precision: object = None
+) -> Array:
   """The layer's output (batch, *spatial', prod of outputs) for x (batch, *spatial, prod of inputs).
 
   In the order that takes the least time; where it is differentiated, in the one that takes the
@@ -19,10 +21,10 @@ def apply(layer: Layer, arrays: Mapping[str, Array], x: Array, precision: object
   >>> from tnjax.contraction import Network
   >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 3), ('t1', 2), ('r', 1)))
   >>> arrays = {'a': jnp.ones((3, 1)), 'b': jnp.ones((1, 2))}
-  >>> apply(Layer(net, ('s1',), ('t1',), batch=1), arrays, jnp.ones((1, 3))).tolist()
+  >>> apply(Problem(net, ('s1',), ('t1',), batch=1), arrays, jnp.ones((1, 3))).tolist()
   [[3.0, 3.0]]
   """
-  evaluated, trained = plan(layer), plan(layer, training=True)
+  evaluated, trained = schedule(problem), schedule(problem, training=True)
 
   def run(arrays: Mapping[str, Array], x: Array) -> Array:
     return execute(evaluated, arrays, x, precision)

@@ -1,53 +1,53 @@
-"""A plan as a table for people."""
+"""A schedule as a table for people."""
 
 from collections.abc import Sequence
 
 from tnjax.contraction._cost import cost_of, device_of
-from tnjax.contraction._layer import Layer
-from tnjax.contraction._plan import Plan
+from tnjax.contraction._problem import Problem
+from tnjax.contraction._schedule import Schedule
 from tnjax.contraction._search import dense_pair
 
 
-def explain(plan: Plan) -> str:
+def explain(found: Schedule) -> str:
   """One line a step: what meets what, the result, work, traffic and share of the estimated time.
 
   The last lines give the whole and the dense layer beside it.
 
-  >>> from tnjax.contraction import Layer, Network, plan
+  >>> from tnjax.contraction import Network, Problem, schedule
   >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 64), ('t1', 64), ('r', 4)))
-  >>> table = explain(plan(Layer(net, ('s1',), ('t1',), batch=8)))
+  >>> table = explain(schedule(Problem(net, ('s1',), ('t1',), batch=8)))
   >>> for line in table.splitlines()[1:3]:
   ...   print(line[:40].rstrip())
   1      x     a      8 | r=4     2,048
   2      x a   b      8 | t1=64   2,048
   """
-  layer, device = plan.layer.subsampled, device_of(plan.device)
-  cost = cost_of('time', plan.training, device)
-  total = plan.seconds
+  problem, device = found.problem.subsampled, device_of(found.device)
+  cost = cost_of('time', found.training, device)
+  total = found.seconds
   rows = [('step', 'left', 'right', 'result', 'MACs', 'kB', 'time')]
-  for i, (step, names) in enumerate(zip(plan.steps, plan.order)):
+  for i, (step, names) in enumerate(zip(found.steps, found.order)):
     p = step.pair
     rows.append((
-      str(i + 1), *names, _shape(layer, step.left | step.right),
+      str(i + 1), *names, _shape(problem, step.left | step.right),
       f'{p.macs:,}', f'{4 * p.floats / 1e3:,.0f}', f'{cost(p) / total:.0%}',
     ))  # fmt: skip
-  dense = dense_pair(layer)
-  rows.append(('all', '', '', '', f'{plan.macs:,}', f'{4 * plan.floats / 1e3:,.0f}', '100%'))
+  dense = dense_pair(problem)
+  rows.append(('all', '', '', '', f'{found.macs:,}', f'{4 * found.floats / 1e3:,.0f}', '100%'))
   rows.append((
     'dense', '', '', '', f'{dense.macs:,}', f'{4 * dense.floats / 1e3:,.0f}',
     f'{cost(dense) / total:.0%}',
   ))  # fmt: skip
-  passes = 'forward and backward' if plan.training else 'forward'
+  passes = 'forward and backward' if found.training else 'forward'
   note = (
-    f'least {plan.objective}, {passes}, {plan.device}: {plan.seconds * 1e3:.3g} ms, '
-    f'dense {plan.dense_seconds * 1e3:.3g} ms; peak {4 * plan.peak_floats / 1e6:.3g} MB'
+    f'least {found.objective}, {passes}, {found.device}: {found.seconds * 1e3:.3g} ms, '
+    f'dense {found.dense_seconds * 1e3:.3g} ms; peak {4 * found.peak_floats / 1e6:.3g} MB'
   )
   return '\n'.join([*_aligned(rows), note])
 
 
-def _shape(layer: Layer, members: int) -> str:
-  labels = [f'{x}={layer.sizes[x]}' for x in layer.sizes if x in layer.labels(members)]
-  lead = [layer.batch, *layer.positions(members)] if members & 1 else []
+def _shape(problem: Problem, members: int) -> str:
+  labels = [f'{x}={problem.sizes[x]}' for x in problem.sizes if x in problem.labels(members)]
+  lead = [problem.batch, *problem.positions(members)] if members & 1 else []
   return ' | '.join(filter(None, ('x'.join(map(str, lead)), ' '.join(labels))))
 
 

@@ -1,4 +1,4 @@
-"""One pairwise contraction: every step of a plan goes through here."""
+"""One pairwise contraction: every step of a schedule goes through here."""
 
 import math
 from collections.abc import Sequence

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax import contraction, formats
-from tnjax.contraction import Geometry, Layer, Network
+from tnjax.contraction import Geometry, Network, Problem
 from tnjax.decompositions import METHODS
 from tnjax.ops import HIGHEST
 from tnjax.schemes._fit import Fit, fit_all
@@ -97,8 +97,8 @@ class Parametrization:
     if self.fold.shuffled:
       out = [geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)]
       return math.prod(self.fold.shape) * math.prod(out)
-    layer = Layer(self.network, self.fold.inputs, self.fold.outputs, geometry, 1, spatial)
-    return sum(step.pair.macs for step in contraction.chain(layer))
+    problem = Problem(self.network, self.fold.inputs, self.fold.outputs, geometry, 1, spatial)
+    return sum(step.pair.macs for step in contraction.chain(problem))
 
   def fit(self, weight: Array, key: Array | None = None) -> Fit:
     """Factors of a dense weight, and what the solver knows of them.
@@ -205,8 +205,8 @@ class Parametrization:
     else:
       ends = (self.fold.inputs, self.fold.outputs)
       batch = x.shape[0] if isinstance(x.shape[0], int) else _TYPICAL  # symbolic, in jax.export
-      layer = Layer(self.network, *ends, geometry, batch, x.shape[1:-1])
-      y = contraction.apply(layer, factors, x, precision)
+      problem = Problem(self.network, *ends, geometry, batch, x.shape[1:-1])
+      y = contraction.apply(problem, factors, x, precision)
     return y.reshape(*lead, *y.shape[1:])
 
   def rows(self, factors: Mapping[str, Array], ids: Array) -> Array:
@@ -242,8 +242,8 @@ class Parametrization:
     if self.fold.shuffled:
       return jnp.matmul(x, self.dense(factors).T, precision=precision)
     batch = math.prod(x.shape[:-1])
-    layer = Layer(self.network, self.fold.outputs, self.fold.inputs, batch=batch)
-    y = contraction.apply(layer, factors, x.reshape(batch, self.fold.shape[-1]), precision)
+    problem = Problem(self.network, self.fold.outputs, self.fold.inputs, batch=batch)
+    y = contraction.apply(problem, factors, x.reshape(batch, self.fold.shape[-1]), precision)
     return y.reshape(*x.shape[:-1], self.fold.shape[0])
 
 

@@ -10,7 +10,7 @@ from tnjax.contraction._network import Network
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class Problem:
   """What a plan is made for, all static and hashable.
 
   Operand 0 is the input, operand i the i-th factor of `network`. A set of operands is the integer
@@ -83,7 +83,7 @@ class Layer:
     return tuple(a for a in self.geometry.spatial if a not in self.sizes)
 
   @functools.cached_property
-  def subsampled(self) -> 'Layer':
+  def subsampled(self) -> 'Problem':
     """The layer that is left when the unused spatial modes have been strided, before any work."""
     spatial = tuple(
       self.geometry.output_size(a, n) if a in self.unused else n

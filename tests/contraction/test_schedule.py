@@ -12,7 +12,7 @@ from jax import lax
 
 import tnjax as tn
 from tnjax import contraction
-from tnjax.contraction import Geometry, Layer, Network
+from tnjax.contraction import Geometry, Network, Problem
 
 KEY = jax.random.key(0)
 SCHEMES = ('svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt')
@@ -22,7 +22,7 @@ def bound(name, shape=(3, 3, 8, 12), rate=0.3, batch=2, size=9, strides=1, dilat
   p = tn.schemes.by_name(name, rate).bind(shape)
   spatial = (size,) * (len(shape) - 2)
   g = Geometry.resolve('dhw'[5 - len(shape) :], shape[:-2], strides, 'SAME', dilation, spatial)
-  return p, Layer(p.network, p.fold.inputs, p.fold.outputs, g, batch, spatial)
+  return p, Problem(p.network, p.fold.inputs, p.fold.outputs, g, batch, spatial)
 
 
 def normal(shape, dtype='float64', seed=0):
@@ -100,8 +100,8 @@ def test_every_order_equals_the_dense_convolution(name, options):
     _, layer = bound(name, **options)
     arrays, x = factors(layer), normal((2, 9, 9, 8), seed=99)
     orders = [*itertools.islice(contraction.orders(layer), 0, None, 41), contraction.chain(layer)]
-    plans = [contraction.Plan(layer, steps, 'time', False, 'cpu') for steps in orders]
-    plans.append(contraction.plan(layer))
+    plans = [contraction.Schedule(layer, steps, 'time', False, 'cpu') for steps in orders]
+    plans.append(contraction.schedule(layer))
     expected = jax.jit(partial(dense, layer))(arrays, x)
     run = jax.jit(lambda arrays, x: [contraction.execute(plan, arrays, x) for plan in plans])
     for plan, y in zip(plans, run(arrays, x), strict=True):
@@ -113,7 +113,7 @@ def test_every_order_equals_the_dense_convolution(name, options):
 @pytest.mark.parametrize('strides', [1, 2])
 def test_planned_work_is_the_least_of_all_orders(name, batch, rate, strides):
   _, layer = bound(name, (3, 3, 64, 32), rate, batch, 14, strides)
-  plan = contraction.plan(layer, 'flops')
+  plan = contraction.schedule(layer, 'flops')
   operands = [1 << i for i in range(len(layer.operands))]
   least = min(work(layer, tree) for _, tree in all_trees(operands))
   assert plan.macs == least
@@ -134,7 +134,7 @@ def test_random_networks_equal_einsum(data):
     labels.append(tuple(data.draw(st.permutations(own))))
   used = {x: n for x, n in sizes.items() if any(x in ls for ls in labels)}
   net = Network(tuple(f'f{i}' for i in range(count)), tuple(labels), tuple(used.items()))
-  layer = Layer(net, ('s1', 's2'), ('t1', 't2'), batch=2)
+  layer = Problem(net, ('s1', 's2'), ('t1', 't2'), batch=2)
   rng = np.random.default_rng(0)
   arrays = {n: rng.normal(size=s) for n, s in net.shapes().items()}
   x = rng.normal(size=(2, sizes['s1'] * sizes['s2']))
@@ -145,7 +145,7 @@ def test_random_networks_equal_einsum(data):
     f'z{ends[0]},{terms}->z{ends[1]}', x.reshape(2, sizes['s1'], sizes['s2']), *arrays.values()
   ).reshape(2, -1)
   with jax.enable_x64(True):
-    plans = [contraction.plan(layer, objective) for objective in contraction.OBJECTIVES]
+    plans = [contraction.schedule(layer, objective) for objective in contraction.OBJECTIVES]
     run = jax.jit(lambda arrays, x: [contraction.execute(plan, arrays, x) for plan in plans])
     for y in run(arrays, x):
       np.testing.assert_allclose(y, expected, atol=1e-9 * max(1, np.abs(expected).max()))
@@ -154,31 +154,33 @@ def test_random_networks_equal_einsum(data):
 def test_objectives_and_training_choose_differently_and_optimally():
   _, layer = bound('tt', (3, 3, 64, 64), 0.4, 128, 8)
   for training in (False, True):
-    plans = {o: contraction.plan(layer, o, training, 'cpu') for o in contraction.OBJECTIVES}
+    plans = {o: contraction.schedule(layer, o, training, 'cpu') for o in contraction.OBJECTIVES}
     assert min(plans.values(), key=lambda p: p.macs).macs == plans['flops'].macs
     assert min(plans.values(), key=lambda p: p.floats).floats == plans['bytes'].floats
     assert min(plans.values(), key=lambda p: p.seconds).seconds == plans['time'].seconds
-  assert contraction.plan(layer, training=True).seconds > 2 * contraction.plan(layer).seconds
+  assert (
+    contraction.schedule(layer, training=True).seconds > 2 * contraction.schedule(layer).seconds
+  )
 
 
 def test_a_matrix_may_take_two_products_or_the_rebuilt_kernel():
   p = tn.schemes.r_tt(ranks=2, in_modes=(8, 8), out_modes=(8, 8)).bind((64, 64))
-  layer = Layer(p.network, p.fold.inputs, p.fold.outputs, batch=1)
-  assert not contraction.plan(layer, 'flops').rebuilds
+  layer = Problem(p.network, p.fold.inputs, p.fold.outputs, batch=1)
+  assert not contraction.schedule(layer, 'flops').rebuilds
   full = tn.schemes.svd(ranks=64).bind((64, 64))
-  many = Layer(full.network, full.fold.inputs, full.fold.outputs, batch=10_000)
-  assert contraction.plan(many, 'flops').rebuilds
+  many = Problem(full.network, full.fold.inputs, full.fold.outputs, batch=10_000)
+  assert contraction.schedule(many, 'flops').rebuilds
 
 
 def test_memory_limits_what_lies_between():
   _, layer = bound('svd', (3, 3, 8, 8), 1.0, 16, 16)
-  free = contraction.plan(layer, 'flops')
+  free = contraction.schedule(layer, 'flops')
   largest = max(step.pair.out for step in free.steps[:-1])
-  tight = contraction.plan(layer, 'flops', memory=largest - 1)
+  tight = contraction.schedule(layer, 'flops', memory=largest - 1)
   assert max(step.pair.out for step in tight.steps[:-1]) < largest
   assert tight.macs >= free.macs
   with pytest.raises(ValueError, match='memory=1'):
-    contraction.plan(layer, memory=1)
+    contraction.schedule(layer, memory=1)
 
 
 def test_differentiation_takes_the_training_order_and_agrees():
@@ -202,10 +204,10 @@ def test_differentiation_takes_the_training_order_and_agrees():
 def test_many_operands_take_one_of_the_usual_orders():
   modes = (2,) * 11
   p = tn.schemes.r_tt(ranks=2, in_modes=modes, out_modes=modes).bind((2048, 2048))
-  layer = Layer(p.network, p.fold.inputs, p.fold.outputs, batch=3)
+  layer = Problem(p.network, p.fold.inputs, p.fold.outputs, batch=3)
   arrays = factors(layer, 'float32')
   x = normal((3, 2048), 'float32', 99)
-  plan = contraction.plan(layer, 'flops')
+  plan = contraction.schedule(layer, 'flops')
   assert plan.macs <= sum(step.pair.macs for step in contraction.chain(layer))
   found = jax.jit(partial(contraction.execute, plan))(arrays, x)
   assert close(found, x @ jax.jit(p.dense)(arrays), 1e-4)
@@ -213,8 +215,8 @@ def test_many_operands_take_one_of_the_usual_orders():
 
 def test_peak_and_stored_memory():
   net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 6), ('t1', 5), ('r', 2)))
-  layer = Layer(net, ('s1',), ('t1',), batch=3)
-  plan = contraction.Plan(layer, contraction.chain(layer), 'flops', False, 'cpu')
+  layer = Problem(net, ('s1',), ('t1',), batch=3)
+  plan = contraction.Schedule(layer, contraction.chain(layer), 'flops', False, 'cpu')
   assert plan.peak_floats == 3 * 6 + 6 * 2 + 2 * 5 + 3 * 2
   assert plan.stored_floats == 3 * 6 + 6 * 2 + 3 * 2 + 2 * 5
   assert plan.macs == 3 * 6 * 2 + 3 * 2 * 5
@@ -222,7 +224,7 @@ def test_peak_and_stored_memory():
 
 def test_xla_counts_the_planned_work():
   _, layer = bound('tk', (3, 3, 16, 24), 0.3, 2, 9)
-  plan = contraction.plan(layer, 'flops')
+  plan = contraction.schedule(layer, 'flops')
   run = jax.jit(lambda f, x: contraction.execute(plan, f, x))
   cost = run.lower(factors(layer, 'float32'), jnp.ones((2, 9, 9, 16))).compile().cost_analysis()
   assert 0.8 * 2 * plan.macs < cost['flops'] < 1.1 * 2 * plan.macs  # XLA leaves padding out
@@ -230,7 +232,7 @@ def test_xla_counts_the_planned_work():
 
 def test_explain_shows_steps_and_dense():
   _, layer = bound('tk', (3, 3, 16, 24), 0.3, 2, 9)
-  plan = contraction.plan(layer)
+  plan = contraction.schedule(layer)
   table = contraction.explain(plan)
   assert len(table.splitlines()) == len(plan.steps) + 4
   assert f'{plan.macs:,}' in table
@@ -240,25 +242,25 @@ def test_explain_shows_steps_and_dense():
 def test_bad_arguments_are_named():
   _, layer = bound('tk')
   with pytest.raises(ValueError, match="objective='speed'"):
-    contraction.plan(layer, 'speed')
+    contraction.schedule(layer, 'speed')
   with pytest.raises(ValueError, match="device='abacus'.*A100"):
-    contraction.plan(layer, device='abacus')
+    contraction.schedule(layer, device='abacus')
   with pytest.raises(ValueError, match=r"spatial=\(\).*'h', 'w'"):
-    contraction.plan(Layer(layer.network, layer.inputs, layer.outputs, layer.geometry))
+    contraction.schedule(Problem(layer.network, layer.inputs, layer.outputs, layer.geometry))
   other = Geometry.resolve('hw', (5, 5), padding='SAME', size=(9, 9))
   with pytest.raises(ValueError, match=r'geometry.kernel=\(5, 5\).*size 3'):
-    contraction.plan(Layer(layer.network, layer.inputs, layer.outputs, other, 2, (9, 9)))
+    contraction.schedule(Problem(layer.network, layer.inputs, layer.outputs, other, 2, (9, 9)))
   with pytest.raises(ValueError, match="lacks the network's label"):
-    contraction.plan(Layer(layer.network, layer.inputs, layer.outputs))
+    contraction.schedule(Problem(layer.network, layer.inputs, layer.outputs))
 
 
 def test_memory_holds_for_many_operands_too():
   p = tn.schemes.r_tt(ranks=2, in_modes=(2,) * 11, out_modes=(2,) * 11).bind((2048, 2048))
-  layer = Layer(p.network, p.fold.inputs, p.fold.outputs, batch=3)
-  plan = contraction.plan(layer, memory=50_000)
+  layer = Problem(p.network, p.fold.inputs, p.fold.outputs, batch=3)
+  plan = contraction.schedule(layer, memory=50_000)
   assert max(step.pair.out for step in plan.steps[:-1]) <= 50_000
   with pytest.raises(ValueError, match='memory=10'):
-    contraction.plan(layer, memory=10)
+    contraction.schedule(layer, memory=10)
 
 
 def test_an_empty_batch_or_output():

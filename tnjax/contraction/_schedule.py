@@ -15,24 +15,24 @@ from jax import Array
 
 from tnjax.contraction._conv import pad_zeros
 from tnjax.contraction._cost import OBJECTIVES, cost_of, current_device, device_of
-from tnjax.contraction._layer import Layer
 from tnjax.contraction._pair import meet, merge
+from tnjax.contraction._problem import Problem
 from tnjax.contraction._search import Step, best, dense_pair, usual
 
 _EXACT = 10  # operands, the input among them; beyond it, the best of a few orders is taken
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Schedule:
   """An order of contraction.
 
   Attributes:
-    layer: what it was made for; `execute` takes other batch sizes too.
+    problem: what it was made for; `execute` takes other batch sizes too.
     steps: in order; of every step the left side holds the input, where one does.
     objective, training, device: what it was chosen by.
   """
 
-  layer: Layer
+  problem: Problem
   steps: tuple[Step, ...]
   objective: str
   training: bool
@@ -58,7 +58,7 @@ class Plan:
   def dense_seconds(self) -> float:
     """The same estimate for the dense layer."""
     cost = cost_of('time', self.training, device_of(self.device))
-    return cost(dense_pair(self.layer.subsampled))
+    return cost(dense_pair(self.problem.subsampled))
 
   @property
   def order(self) -> tuple[tuple[str, str], ...]:
@@ -66,13 +66,13 @@ class Plan:
     return tuple((self._names(step.left), self._names(step.right)) for step in self.steps)
 
   def _names(self, members: int) -> str:
-    return ' '.join(name for i, name in enumerate(self.layer.names) if members >> i & 1)
+    return ' '.join(name for i, name in enumerate(self.problem.names) if members >> i & 1)
 
   @property
   def peak_floats(self) -> int:
     """Most entries alive at once in the forward pass, the operands among them."""
-    layer = self.layer.subsampled
-    alive = {1 << i: layer.floats(1 << i) for i in range(len(layer.operands))}
+    problem = self.problem.subsampled
+    alive = {1 << i: problem.floats(1 << i) for i in range(len(problem.operands))}
     peak = sum(alive.values())
     for step in self.steps:
       alive[step.left | step.right] = step.pair.out
@@ -84,7 +84,7 @@ class Plan:
   def stored_floats(self) -> int:
     """Entries that a training step keeps for the backward pass: what enters every product."""
     sides = {side for step in self.steps for side in (step.left, step.right)}
-    return sum(self.layer.subsampled.floats(side) for side in sides)
+    return sum(self.problem.subsampled.floats(side) for side in sides)
 
   @property
   def rebuilds(self) -> bool:
@@ -93,17 +93,17 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(
-  layer: Layer,
+def schedule(
+  problem: Problem,
   objective: str = 'time',
   training: bool = False,
   device: str | None = None,
   memory: int | None = None,
-) -> Plan:
+) -> Schedule:
   """The best order of contraction.
 
   Args:
-    layer: the labelled network and the sizes of its input.
+    problem: the labelled network and the sizes of its input.
     objective: 'flops', 'bytes' or 'time' (of a roofline with the device's rates).
     training: count both backward products of every step too.
     device: a name in `DEVICES`; default that of jax's default back end.
@@ -115,17 +115,17 @@ def plan(
 
   >>> from tnjax.contraction import Network
   >>> net = Network(('a', 'b'), (('s1', 'r'), ('r', 't1')), (('s1', 64), ('t1', 64), ('r', 4)))
-  >>> p = plan(Layer(net, ('s1',), ('t1',), batch=8), 'flops')
-  >>> p.macs == 8 * 64 * 4 * 2, p.rebuilds, p.layer.dense_macs
+  >>> p = schedule(Problem(net, ('s1',), ('t1',), batch=8), 'flops')
+  >>> p.macs == 8 * 64 * 4 * 2, p.rebuilds, p.problem.dense_macs
   (True, False, 32768)
   """
   if objective not in OBJECTIVES:
     raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
   device = device or current_device()
   cost = cost_of(objective, training, device_of(device))
-  _check(layer)
-  early = layer.subsampled
-  if len(layer.operands) <= _EXACT:
+  _check(problem)
+  early = problem.subsampled
+  if len(problem.operands) <= _EXACT:
     steps = best(early, cost, memory)
   else:
     found = list(usual(early))
@@ -134,45 +134,47 @@ def plan(
     steps = min(found, key=lambda s: sum(cost(step.pair) for step in s), default=None)
   if steps is None:
     raise ValueError(f'memory={memory}: every order has a larger intermediate result')
-  return Plan(layer, steps, objective, training, device)
+  return Schedule(problem, steps, objective, training, device)
 
 
-def execute(plan: Plan, arrays: Mapping[str, Array], x: Array, precision: object = None) -> Array:
-  """Runs a plan on x of shape (batch, *spatial, prod of inputs); channels come out flat.
+def execute(
+  found: Schedule, arrays: Mapping[str, Array], x: Array, precision: object = None
+) -> Array:
+  """Runs a schedule on x of shape (batch, *spatial, prod of inputs); channels come out flat.
 
   Args:
-    plan: from `plan`.
+    found: from `schedule`.
     arrays: the factors by name.
     x: any batch and any spatial size that has the same padding.
     precision: of the products, as in `jax.lax.dot_general`.
   """
-  layer, geometry = plan.layer, plan.layer.subsampled.geometry
-  network = layer.network
-  x = _subsample(x, layer)
-  x = x.reshape(*x.shape[:-1], *(layer.sizes[a] for a in layer.inputs))
+  problem, geometry = found.problem, found.problem.subsampled.geometry
+  network = problem.network
+  x = _subsample(x, problem)
+  x = x.reshape(*x.shape[:-1], *(problem.sizes[a] for a in problem.inputs))
   shapes = network.shapes()
-  nodes = {1: (x, layer.inputs)}
+  nodes = {1: (x, problem.inputs)}
   for i, name in enumerate(network.names):
     nodes[2 << i] = (arrays[name].reshape(shapes[name]), network.labels[i])
-  for step in plan.steps:
+  for step in found.steps:
     a, b, members = nodes.pop(step.left), nodes.pop(step.right), step.left | step.right
-    keep = layer.labels(members)
+    keep = problem.labels(members)
     if members & 1:
       nodes[members] = meet(*a, *b, keep, geometry, precision)
     else:
       nodes[members] = merge(*a, *b, keep, precision)
   ((y, labels),) = nodes.values()
   n = 1 + len(geometry.spatial)
-  y = y.transpose(*range(n), *(n + labels.index(a) for a in layer.outputs))
-  return y.reshape(*y.shape[:n], layer.size(layer.outputs))
+  y = y.transpose(*range(n), *(n + labels.index(a) for a in problem.outputs))
+  return y.reshape(*y.shape[:n], problem.size(problem.outputs))
 
 
-def _check(layer: Layer) -> None:
-  """Refuses a layer whose parts do not fit one another."""
-  geometry, sizes = layer.geometry, layer.sizes
-  if len(layer.spatial) != len(geometry.spatial):
+def _check(problem: Problem) -> None:
+  """Refuses a problem whose parts do not fit one another."""
+  geometry, sizes = problem.geometry, problem.sizes
+  if len(problem.spatial) != len(geometry.spatial):
     raise ValueError(
-      f"spatial={layer.spatial} must have a size for each of the geometry's {geometry.spatial}"
+      f"spatial={problem.spatial} must have a size for each of the geometry's {geometry.spatial}"
     )
   for label, size in zip(geometry.spatial, geometry.kernel):
     if size != sizes.get(label, 1):
@@ -184,9 +186,9 @@ def _check(layer: Layer) -> None:
     raise ValueError(f"geometry.spatial={geometry.spatial} lacks the network's label {label!r}")
 
 
-def _subsample(x: Array, layer: Layer) -> Array:
+def _subsample(x: Array, problem: Problem) -> Array:
   """Pads and strides the spatial modes that no factor carries (1x1 kernels), before any work."""
-  geometry, unused = layer.geometry, layer.unused
+  geometry, unused = problem.geometry, problem.unused
   if not unused:
     return x
   pads = [p if a in unused else (0, 0) for a, p in zip(geometry.spatial, geometry.padding)]

@@ -83,30 +83,31 @@ def _earlier(old: Mapping, about: Mapping) -> list[dict]:
 
 
 def summarised(rows: Sequence[Mapping], keys: Sequence[str], over: str = 'seed') -> list[dict]:
-  """Rows with equal `keys` as one: means of the numbers, deviations as `<name>_std` (n - 1).
+  """Rows with equal `keys` as one. A number that differs in any such group becomes its mean, and
+  its standard deviation (n - 1) under `<name>_std`; other things that differ are left out.
 
   Rows of a single `over` are returned as they are.
 
-  >>> rows = [{'rate': 0.1, 'seed': s, 'loss': x, 'path': 'p'} for s, x in ((0, 1.0), (1, 3.0))]
+  >>> rows = [{'rate': 0.1, 'seed': s, 'loss': x, 'size': 5} for s, x in ((0, 1.0), (1, 3.0))]
   >>> summarised(rows, ['rate'])
-  [{'rate': 0.1, 'seeds': 2, 'loss': 2.0, 'loss_std': 1.41...}]
+  [{'rate': 0.1, 'seeds': 2, 'loss': 2.0, 'loss_std': 1.41..., 'size': 5}]
   """
   if len({row[over] for row in rows}) < 2:
     return [dict(row) for row in rows]
   groups = {}
   for row in rows:
     groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-  return [
-    {**dict(zip(keys, values)), f'{over}s': len(group), **_spread(group, {*keys, over})}
-    for values, group in groups.items()
-  ]
-
-
-def _spread(group: Sequence[Mapping], leave: Iterable[str]) -> dict:
-  found = {}
-  for name in group[0]:
-    values = [row[name] for row in group]
-    if name not in leave and all(isinstance(v, (int, float)) for v in values):
-      found[name] = statistics.fmean(values)
-      found[f'{name}_std'] = statistics.stdev(values) if len(values) > 1 else 0.0
+  names = [name for name in rows[0] if name != over]
+  differ = [n for n in names if any(r[n] != g[0][n] for g in groups.values() for r in g)]
+  found = []
+  for group in groups.values():
+    out = {**{key: group[0][key] for key in keys}, f'{over}s': len(group)}
+    for name in names:
+      values = [row[name] for row in group]
+      if name not in differ:
+        out[name] = values[0]
+      elif isinstance(values[0], (int, float)):
+        out[name] = statistics.fmean(values)
+        out[f'{name}_std'] = statistics.stdev(values) if len(values) > 1 else 0.0
+    found.append(out)
   return found

@@ -31,7 +31,7 @@ class Work(Protocol):
     """Writes what is made from the results there are; also after an interrupt."""
 
   def state(self) -> str:
-    """How far it came, such as '3 finished rows'."""
+    """How far it came, such as '3 of 9 rows'."""
 
   def summary(self) -> str:
     """What to print at the end of a whole run."""

@@ -49,7 +49,7 @@ def make(text: str | None) -> Mesh | None:
     raise ValueError(f'--mesh={text} must be data:N, with N devices')
   count = int(found[1])
   if count > len(devices) or (several and count != len(devices)):
-    raise ValueError(f'--mesh={text}: there are {len(devices)} devices')
+    raise ValueError(f'--mesh={text}: jax sees {len(devices)} device{"s" * (len(devices) > 1)}')
   return Mesh(np.array(devices[:count]), ('data',))
 
 

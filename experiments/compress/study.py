@@ -71,7 +71,8 @@ class Study:
 
   def state(self) -> str:
     """How far it came."""
-    return f'{len(self.report["rows"])} finished rows'
+    total = len(self._grid.settings)
+    return f'{total - len(self._grid.pending())} of {total} rows'
 
   def summary(self) -> str:
     """The rows as a table, and where the files are."""

@@ -42,7 +42,7 @@ class Checkpoint:
       return state, 0
     leaves, structure = jax.tree.flatten(state)
     try:
-      with np.load(self._path, allow_pickle=False) as arrays:
+      with self._path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
         found = [like(arrays[f'{i:06d}'], leaf) for i, leaf in enumerate(leaves)]
         if len(arrays.files) != len(leaves) + 1:
           raise ValueError('it has arrays of another model')

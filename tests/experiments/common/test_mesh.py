@@ -93,6 +93,7 @@ def test_four_devices_do_as_one_does_and_either_goes_on_for_the_other(tmp_path, 
 
 def main(env, *flags):
   command = [sys.executable, '-m', 'experiments.compress.main', '--preset=smoke', '--schemes=tk']
+  command += ['--finetune_epochs=0']  # one program less to compile, three times
   return subprocess.Popen([*command, *flags], cwd=ROOT, env=env, stdout=-1, stderr=-1, text=True)
 
 
@@ -122,7 +123,7 @@ def test_two_processes_give_what_one_gives(together):
   assert (one['processes'], two['processes']) == (1, 2)
   assert one['mesh'] == two['mesh'] == 'data:2'
   assert one['baseline'] == two['baseline']
-  for name in ('baseline', 'tk_0.2_decomposed', 'tk_0.2_finetuned'):
+  for name in ('baseline', 'tk_0.2_decomposed'):
     first, second = (load_file(folder / n / f'weights/{name}.safetensors') for n in ('one', 'two'))
     for key, array in first.items():
       np.testing.assert_allclose(second[key], array, rtol=1e-4, atol=1e-5)
@@ -134,4 +135,4 @@ def test_the_first_process_alone_writes_and_prints(together):
   assert 'accuracy' not in second
   lines = (folder / 'two' / 'metrics.jsonl').read_text().splitlines()
   steps = [(x['phase'], x['step']) for x in map(json.loads, lines)]
-  assert steps == [('train', 0), ('train', 15), ('tk_0.2', 0), ('tk_0.2', 2)]
+  assert steps == [('train', 0), ('train', 15)]

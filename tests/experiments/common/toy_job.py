@@ -11,6 +11,7 @@ class Toy(config.Config):
   """As many rows as asked for."""
 
   rows: int = config.field(3, 'Rows.', config.at_least(1), resume='free')
+  wait: float = config.field(0.0, 'Seconds a row, the first apart.', resume='free')
   fail: str = config.field('', 'How the second row fails.', resume='free')
 
 
@@ -24,9 +25,10 @@ class Work:
     self.grid = grid.Grid(settings, self.folder, this.provenance(), {})
 
   def row(self, row, seed):
-    """Waits a moment, the first row apart."""
-    with self.this.progress.task('wait', 20) as advance:
-      for _ in range(20 if row else 0):
+    """Waits a while, the first row apart."""
+    ticks = round(self.this.config.wait / 0.05) if row else 0
+    with self.this.progress.task('wait', ticks) as advance:
+      for _ in range(ticks):
         time.sleep(0.05)
         advance(1)
     if row == 1 and self.this.config.fail:

@@ -23,6 +23,7 @@ def start(config: Config) -> None:
       if getattr(config, name) is not None:
         raise ValueError(f'--{name} goes with --distributed')
     return
+  jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM for itself
   try:
     jax.distributed.initialize(config.coordinator, config.processes, config.process)
   except (RuntimeError, ValueError, TypeError) as error:

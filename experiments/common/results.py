@@ -29,6 +29,9 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
     with partial.open('rb+') as file:
       os.fsync(file.fileno())
     os.replace(partial, path)
+  except OSError as error:
+    error.filename = error.filename or str(path)  # a full disk does not say where
+    raise
   finally:
     partial.unlink(missing_ok=True)
 

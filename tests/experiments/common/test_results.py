@@ -17,6 +17,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['a.json']
 
 
+def test_a_full_disk_names_the_file(tmp_path):
+  path = tmp_path / 'a.npz'
+  with (
+    pytest.raises(OSError, match="No space left on device: '.*a.npz'"),
+    results.atomic(path),
+    open('/dev/full', 'wb', buffering=0) as full,
+  ):
+    full.write(b'a')
+
+
 def test_csv_has_the_same_rows(tmp_path):
   rows = [{'scheme': 'tk', 'ranks': {'a/b': [1, 2]}, 'rate': 0.1}]
   results.write_csv(tmp_path / 'a.csv', rows)

@@ -1,26 +1,29 @@
-"""Checkpoints of a training state by orbax: written atomically, resumed after a kill."""
+"""Checkpoints of a training state: one file, replaced atomically, resumed after a kill."""
 
 import pathlib
-import shutil
 import time
+import zipfile
 
 import jax
-import orbax.checkpoint as ocp
+import numpy as np
 from absl import logging
+
+from experiments.common.arrays import host, like
+from experiments.common.results import atomic
 
 _SAVE_EVERY = 60.0  # seconds
 
 
 class Checkpoint:
-  """The latest state of one training run, in a folder of its own.
+  """The latest state of one training run, as host arrays, so that any mesh can go on with it.
 
   Args:
-    folder: made when the first state is saved.
+    path: of the file, .npz; zip's check sums tell a damaged one.
     every: seconds between saves.
   """
 
-  def __init__(self, folder: pathlib.Path, every: float = _SAVE_EVERY):
-    self._folder = folder.absolute()
+  def __init__(self, path: pathlib.Path, every: float = _SAVE_EVERY):
+    self._path = path
     self._every = every
     self._last = time.monotonic()
 
@@ -28,41 +31,27 @@ class Checkpoint:
     """Saves the state after `step` updates if the last save is long enough ago."""
     if time.monotonic() - self._last < self._every:
       return
-    with self._manager() as manager:
-      manager.save(step, args=ocp.args.StandardSave(_named(state)))
+    arrays = {f'{i:06d}': host(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    with atomic(self._path) as partial, partial.open('wb') as file:
+      np.savez(file, step=step, **arrays)
     self._last = time.monotonic()
 
   def restore(self, state: object) -> tuple[object, int]:
     """The saved state and its step, or the given one and 0 where none was saved."""
-    if not self._folder.is_dir():
+    if not self._path.is_file():
       return state, 0
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, _named(state))
+    leaves, structure = jax.tree.flatten(state)
     try:
-      with self._manager() as manager:
-        step = manager.latest_step()
-        if step is None:
-          return state, 0
-        named = manager.restore(step, args=ocp.args.StandardRestore(abstract))
-    except Exception as error:  # orbax raises many kinds for a damaged folder
-      logging.warning('%s cannot be read, starting over: %s', self._folder, str(error)[:200])
+      with self._path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
+        found = [like(arrays[f'{i:06d}'], leaf) for i, leaf in enumerate(leaves)]
+        if len(arrays.files) != len(leaves) + 1:
+          raise ValueError('it has arrays of another model')
+        return structure.unflatten(found), int(arrays['step'])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+      logging.warning('%s cannot be read, starting over: %s', self._path, error)
       self.delete()
       return state, 0
-    leaves = [named[k] for k in sorted(named)]
-    return jax.tree.unflatten(jax.tree.structure(state), leaves), step
 
   def delete(self) -> None:
-    """Removes the folder: the run is complete and its result saved elsewhere."""
-    if self._folder.exists():
-      doomed = self._folder.with_name(f'.{self._folder.name}.deleted')
-      shutil.rmtree(doomed, ignore_errors=True)
-      self._folder.rename(doomed)  # so that a kill never leaves half a checkpoint to be resumed
-      shutil.rmtree(doomed, ignore_errors=True)
-
-  def _manager(self) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(self._folder, options=options)
-
-
-def _named(state: object) -> dict[str, jax.Array]:
-  """Leaves under sortable names: any pytree becomes a flat dictionary."""
-  return {f'{i:06d}': leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+    """Removes the file: the run is complete and its result saved elsewhere."""
+    self._path.unlink(missing_ok=True)

@@ -1,18 +1,20 @@
-"""Results on disk: written atomically, never half."""
+"""Results on disk, written atomically, never half; and where they come from."""
 
 import contextlib
 import csv
-import datetime
-import fcntl
+import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import pathlib
 import platform
+import resource
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
+import numpy as np
 
 _PACKAGES = ('tnjax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
@@ -27,6 +29,9 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
     with partial.open('rb+') as file:
       os.fsync(file.fileno())
     os.replace(partial, path)
+  except OSError as error:
+    error.filename = error.filename or str(path)  # a full disk does not say where
+    raise
   finally:
     partial.unlink(missing_ok=True)
 
@@ -96,55 +101,37 @@ def device() -> str:
   return f'{len(devices)} x {devices[0].device_kind} ({os.cpu_count()} host cores)'
 
 
-def new_workdir(name: str) -> str:
-  """A path under results/ that does not exist yet."""
-  stamp = datetime.datetime.now().strftime('%Y%m%d-%H%M%S-%f')[:-3]
-  return f'results/{name}_{stamp}'
+def git() -> dict[str, object]:
+  """The commit of this code, and whether its tree was clean; 'unknown' outside git."""
+
+  def ask(*words: str) -> str:
+    command = ['git', '-C', str(pathlib.Path(__file__).parent), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+  try:
+    ask('ls-files', '--error-unmatch', pathlib.Path(__file__).name)  # not around it, but of it
+    return {'commit': ask('rev-parse', 'HEAD'), 'clean': not ask('status', '--porcelain')}
+  except (OSError, subprocess.CalledProcessError):
+    return {'commit': 'unknown', 'clean': 'unknown'}
 
 
-def check_workdir(workdir: str, config: Mapping) -> None:
-  """Whether `workdir` can take the results of `config`: it is new, or holds the same one's.
-
-  Raises:
-    ValueError: the folder holds results of another configuration (the first differing entry is
-      named), or files that are no results.
-  """
-  folder = pathlib.Path(workdir)
-  path = folder / 'config.json'
-  config = json.loads(json.dumps(config))
-  if path.is_file():
-    old = read_json(path)
-    for key in sorted(old.keys() | config.keys()):
-      if old.get(key) != config.get(key):
-        raise ValueError(
-          f'--workdir={workdir} holds results for {key}={old.get(key)!r}; this run has '
-          f'{config.get(key)!r}. Choose another folder'
-        )
-  elif folder.exists():
-    strange = not folder.is_dir() or any(not p.name.startswith('.') for p in folder.iterdir())
-    if strange:
-      raise ValueError(f'--workdir={workdir} exists and holds no results of tnjax; choose another')
+def sha256(path: str | pathlib.Path) -> str:
+  """Digest of a file."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-@contextlib.contextmanager
-def open_workdir(workdir: str, config: Mapping) -> Iterator[pathlib.Path]:
-  """The folder, made and checked, locked against a second run for as long as the block lasts.
+def fingerprint(*arrays: np.ndarray) -> str:
+  """Digest of arrays: their shapes, types and bytes."""
+  digest = hashlib.sha256()
+  for array in arrays:
+    digest.update(f'{array.dtype}{array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array))
+  return digest.hexdigest()
 
-  Args:
-    workdir: path.
-    config: everything that decides the results; kept in `config.json`.
 
-  Raises:
-    ValueError: as `check_workdir`, or another run is using the folder.
-  """
-  check_workdir(workdir, config)
-  folder = pathlib.Path(workdir)
-  folder.mkdir(parents=True, exist_ok=True)
-  with (folder / '.lock').open('w') as lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise ValueError(f'--workdir={workdir} is in use by another run') from None
-    if not (folder / 'config.json').is_file():
-      write_json(folder / 'config.json', config)
-    yield folder
+def peak_memory() -> dict[str, int | None]:
+  """Most bytes held so far by this process, and by its first device where that tells."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+  return {'process_bytes': process, 'device_bytes': stats.get('peak_bytes_in_use')}

@@ -33,11 +33,11 @@ def build(name: str, dataset: str, seed: int) -> nnx.Module:
 
 def save(path: pathlib.Path, model: nnx.Module, description: Mapping) -> None:
   """All variables under their '/'-joined NNX paths as safetensors, `description` as metadata."""
-  from safetensors.numpy import save_file
+  from safetensors.numpy import save as packed
 
   arrays = {p: np.asarray(v[...]) for p, v in _variables(model).items()}
   with atomic(path) as partial:
-    save_file(arrays, partial, metadata={'tnjax': json.dumps(description)})
+    partial.write_bytes(packed(arrays, {'tnjax': json.dumps(description)}))
 
 
 def description(path: str | pathlib.Path) -> dict | None:

@@ -1,12 +1,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 import tnjax as tn
 from experiments.common import data, train
 from experiments.common.checkpoint import Checkpoint
+from experiments.common.classification import Batches, cross_entropy
+from experiments.common.metrics import Metrics
 from experiments.common.progress import Progress
 
 
@@ -24,35 +27,33 @@ class Tiny(nnx.Module):
     return self.out(jax.nn.relu(self.hidden(x)))
 
 
-def settings(steps, learning_rate=1e-2):
-  return train.Settings(steps, 64, learning_rate, 1e-4, seed=0)
-
-
-def fit(model, steps, checkpoint=None, learning_rate=1e-2):
+def fit(model, steps, checkpoint=None, learning_rate=1e-2, metrics=None):
+  settings = train.Settings(steps, train.adamw(steps, learning_rate, 1e-4), seed=0)
+  batches = Batches(data.digits(0), 64, seed=0)
   with Progress() as progress:
-    return train.fit(
-      model, data.digits(0), settings(steps, learning_rate), progress, 'test', checkpoint
-    )
+    return train.fit(model, cross_entropy, batches, settings, progress, 'test', checkpoint, metrics)
 
 
 def same(a, b):
   jax.tree.map(np.testing.assert_array_equal, nnx.state(a), nnx.state(b))
 
 
-def test_training_learns_and_is_deterministic():
-  first, again = Tiny(), Tiny()
+def test_training_learns_and_leaves_a_record(tmp_path):
+  first = Tiny()
   index = first.hidden.index[...]
-  fit(first, 80)
-  fit(again, 80)
-  same(first, again)
+  metrics = Metrics(tmp_path / 'metrics.jsonl')
+  fit(first, 80, metrics=metrics)
   np.testing.assert_array_equal(first.hidden.index[...], index)
-  digits = data.digits(0)
-  with Progress() as progress:
-    accuracy = train.evaluate(first, digits.test, 16.0, 100, progress)
+  images = jnp.asarray(data.digits(0).test.images / 16.0, 'float32')
+  accuracy = (first(images).argmax(-1) == data.digits(0).test.labels).mean()
   assert accuracy > 0.5  # chance is 0.1
-  images = digits.test.images / 16.0
-  by_hand = (first(jnp.asarray(images, 'float32')).argmax(-1) == digits.test.labels).mean()
-  assert accuracy == pytest.approx(float(by_hand))
+  lines = metrics.read()
+  assert [line['step'] for line in lines] == [0, 20, 40, 60, 79]
+  assert lines[-1]['loss'] < lines[0]['loss']
+  assert lines[-1]['accuracy'] > lines[0]['accuracy']
+  assert max(line['learning_rate'] for line in lines) <= 1e-2
+  assert lines[-1]['learning_rate'] < 1e-4
+  assert {line['phase'] for line in lines} == {'test'}
 
 
 class Killed(Exception):
@@ -70,15 +71,17 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
       raise Killed
 
   monkeypatch.setattr(Checkpoint, 'save_if_due', save_and_die)
+  path, metrics = tmp_path / 'run.npz', Metrics(tmp_path / 'metrics.jsonl')
   with pytest.raises(Killed):
-    fit(resumed, 60, Checkpoint(tmp_path / 'run', every=0.0))
+    fit(resumed, 60, Checkpoint(path, every=0.0), metrics=metrics)
   monkeypatch.setattr(Checkpoint, 'save_if_due', original)
   same(resumed, Tiny())  # a run that dies leaves the model alone
-  checkpoint = Checkpoint(tmp_path / 'run')
-  fit(resumed, 60, checkpoint)
+  checkpoint = Checkpoint(path)
+  fit(resumed, 60, checkpoint, metrics=metrics)
   same(resumed, whole)
+  assert [line['step'] for line in metrics.read()] == [0, 20, 40, 59]
   checkpoint.delete()
-  assert not (tmp_path / 'run').exists()
+  assert not path.exists()
 
 
 def test_a_loss_that_is_not_finite_dies_clearly():
@@ -100,41 +103,85 @@ def test_the_last_update_is_checked_and_the_first_is_one():
   assert (model.out.kernel[...] != Tiny().out.kernel[...]).any()
 
 
-def test_a_damaged_checkpoint_starts_over(tmp_path):
-  checkpoint = Checkpoint(tmp_path / 'run', every=0.0)
-  state = {'a': jnp.ones(3)}
+class Regression(nnx.Module):
+  """A frozen layer in front, dropout behind: y = tail(dropout(head(x)))."""
+
+  def __init__(self):
+    rngs = nnx.Rngs(0)
+    self.head = nnx.Linear(4, 8, rngs=rngs)
+    self.dropout = nnx.Dropout(0.5, rngs=rngs)
+    self.tail = nnx.Linear(8, 1, rngs=rngs)
+
+  def __call__(self, x):
+    return self.tail(self.dropout(self.head(x)))
+
+
+class Points:
+  """Batches made on the host, with nothing kept on the device."""
+
+  constants = ()
+  size = 16
+
+  def __call__(self, step):
+    x = np.random.default_rng(step).normal(size=(16, 4)).astype('float32')
+    return {'x': x, 'y': x.sum(1, keepdims=True)}
+
+  def prepare(self, constants, batch, key):
+    return batch | {'noise': jax.random.normal(key, (16, 1))}
+
+
+def squares(model, batch, key):
+  residual = model(batch['x']) - batch['y'] - 1e-3 * batch['noise']
+  return (residual**2).mean(), {'worst': jnp.abs(residual).max()}
+
+
+def test_any_loss_trains_what_the_filter_names_and_keeps_its_keys(tmp_path):
+  model, metrics = Regression(), Metrics(tmp_path / 'metrics.jsonl')
+  head, tail = model.head.kernel[...], model.tail.kernel[...]
+  count = model.dropout.rngs.count[...]
+  trainable = nnx.All(nnx.Param, nnx.PathContains('tail'))
+  optimizer = train.Optimizer(optax.sgd(1e-2), lambda step: 1e-2)
+  settings = train.Settings(25, optimizer, seed=0, trainable=trainable)
+  checkpoint = Checkpoint(tmp_path / 'run.npz', every=0.0)
+  with Progress() as progress:
+    train.fit(model, squares, Points(), settings, progress, 'points', checkpoint, metrics)
+  np.testing.assert_array_equal(model.head.kernel[...], head)
+  assert (model.tail.kernel[...] != tail).all()
+  assert model.dropout.rngs.count[...] == count + 25
+  lines = metrics.read()
+  assert [line['step'] for line in lines] == [0, 20, 24]
+  assert all(line['worst'] > 0 and line['learning_rate'] == 1e-2 for line in lines)
+
+
+def test_a_checkpoint_keeps_every_kind_of_array(tmp_path):
+  state = {
+    'half': jnp.arange(3, dtype='bfloat16'), 'key': jax.random.key(3), 'count': jnp.int32(7),
+    'keys': jax.random.split(jax.random.key(1), 2), 'phase': jnp.array([1j]),
+  }  # fmt: skip
+  checkpoint = Checkpoint(tmp_path / 'run.npz', every=0.0)
+  checkpoint.save_if_due(state, 5)
+  found, step = checkpoint.restore(jax.tree.map(jnp.zeros_like, state))
+  assert step == 5
+  for name, leaf in state.items():
+    assert found[name].dtype == leaf.dtype
+    assert (found[name] == leaf).all()
+
+
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'bit', 'other'])
+def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
+  path = tmp_path / 'run.npz'
+  checkpoint = Checkpoint(path, every=0.0)
+  state = {'a': jnp.ones(300)}
   checkpoint.save_if_due(state, 40)
   assert checkpoint.restore(state)[1] == 40
-  for path in (tmp_path / 'run' / '40').rglob('*'):
-    if path.is_file():
-      path.write_bytes(b'')
-  assert checkpoint.restore(state) == (state, 0)
-  assert not (tmp_path / 'run').exists()
-
-
-def test_augmentation_shifts_and_mirrors_whole_images():
-  images = jax.random.uniform(jax.random.key(0), (64, 6, 6, 2))
-  out = np.asarray(train.augment(images, jax.random.key(1), 1, True))
-  padded = np.pad(np.asarray(images), ((0, 0), (1, 1), (1, 1), (0, 0)))
-  seen = set()
-  for i in range(64):
-    options = {
-      (a, b, f): padded[i, a : a + 6, b : b + 6][:, :: -1 if f else 1]
-      for a in range(3)
-      for b in range(3)
-      for f in (0, 1)
-    }
-    matches = [k for k, v in options.items() if np.array_equal(v, out[i])]
-    assert matches
-    seen.update(matches)
-  assert len(seen) > 12
-  np.testing.assert_array_equal(train.augment(images, jax.random.key(1), 0, False), images)
-
-
-def test_every_image_is_seen_once_an_epoch():
-  s = settings(10)
-  seen = np.concatenate([train._batch(i, 640, s) for i in range(10)])
-  assert sorted(seen) == list(range(640))
-  following = np.concatenate([train._batch(i, 640, s) for i in range(10, 20)])
-  assert sorted(following) == list(range(640))
-  assert (seen != following).any()
+  content = bytearray(path.read_bytes())
+  if damage == 'empty':
+    content.clear()
+  elif damage == 'cut':
+    del content[len(content) // 2 :]
+  elif damage == 'bit':
+    content[content.index(np.float32(1).tobytes() * 9)] ^= 1
+  path.write_bytes(content)
+  wanted = {'a': jnp.ones(299)} if damage == 'other' else state
+  assert checkpoint.restore(wanted) == (wanted, 0)
+  assert not path.exists()

@@ -1,6 +1,7 @@
 """The main job as a user runs it, small."""
 
 import csv
+import hashlib
 import json
 import os
 import pathlib
@@ -15,7 +16,8 @@ import pytest
 from flax import nnx
 
 import tnjax as tn
-from experiments.common import data
+from experiments.common import data, results
+from experiments.common.metrics import Metrics
 from experiments.compress import network
 from experiments.compress.config import Config
 
@@ -28,7 +30,7 @@ def command(*flags):
 
 
 def run(*flags, check=True):
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}  # one device
   done = subprocess.run(command(*flags), cwd=ROOT, env=env, capture_output=True, text=True)
   if check:
     assert done.returncode == 0, done.stderr
@@ -47,17 +49,30 @@ def test_the_report_keeps_its_contract(finished):
   workdir, out = finished
   report = json.loads((workdir / 'report.json').read_text())
   assert set(report) == {
-    'command', 'versions', 'device', 'dataset', 'model', 'seed', 'baseline', 'rows'
+    'command', 'preset', 'versions', 'device', 'mesh', 'processes', 'git', 'dataset', 'model',
+    'seed', 'settings', 'earlier', 'baseline', 'baselines', 'rows', 'memory',
   }  # fmt: skip
   assert set(report['baseline']) == {'accuracy', 'params', 'macs'}
+  (baseline,) = report['baselines']
+  assert {k: baseline[k] for k in report['baseline']} == report['baseline']
+  digits = data.digits(0)
+  splits = (digits.train, digits.validation, digits.test)
+  found = results.fingerprint(*(a for s in splits for a in (s.images, s.labels)))
+  assert baseline['data_sha256'] == found
+  path = workdir / 'weights' / 'baseline.safetensors'
+  assert baseline['weights_sha256'] == hashlib.sha256(path.read_bytes()).hexdigest()
+  assert report['git']['clean'] in (True, False, 'unknown')
+  assert report['memory']['process_bytes'] > 2**26
   assert [(r['scheme'], r['rate']) for r in report['rows']] == [
     ('tk', 0.2), ('tk', 0.4), ('shuffled', 0.2), ('shuffled', 0.4)
   ]  # fmt: skip
   for row in report['rows']:
     assert set(row) == {
-      'scheme', 'rate', 'ranks', 'params', 'params_ratio', 'kernel_params', 'kernel_params_ratio',
+      'scheme', 'rate', 'seed', 'ranks', 'params', 'params_ratio', 'kernel_params',
+      'kernel_params_ratio',
       'macs', 'macs_ratio', 'kernel_macs_ratio', 'relative_error', 'accuracy_decomposed',
       'accuracy_finetuned', 'finetune_steps', 'decompose_seconds', 'finetune_seconds', 'weights',
+      'weights_sha256',
     }  # fmt: skip
     assert row['params_ratio'] == row['params'] / report['baseline']['params']
     assert row['macs_ratio'] == row['macs'] / report['baseline']['macs']
@@ -65,9 +80,17 @@ def test_the_report_keeps_its_contract(finished):
     assert len(row['ranks']) == 6
     assert row['finetune_steps'] == 3
     assert f'{row["accuracy_finetuned"]:.2%}' in out
+    for kind, path in row['weights'].items():
+      found = hashlib.sha256((workdir / path).read_bytes()).hexdigest()
+      assert found == row['weights_sha256'][kind]
   with (workdir / 'summary.csv').open() as file:
     assert [r['scheme'] for r in csv.DictReader(file)] == ['tk', 'tk', 'shuffled', 'shuffled']
-  assert (workdir / 'accuracy_vs_compression.png').read_bytes().startswith(b'\x89PNG')
+  for name in ('accuracy_vs_compression', 'loss'):
+    assert (workdir / f'{name}.png').read_bytes().startswith(b'\x89PNG')
+  lines = Metrics(workdir / 'metrics.jsonl').read()
+  assert [(x['phase'], x['step']) for x in lines[:2]] == [('train', 0), ('train', 15)]
+  assert len(lines) == 2 + 2 * len(report['rows'])
+  assert set(lines[0]) == {'phase', 'step', 'loss', 'accuracy', 'learning_rate', 'seconds'}
   assert not (workdir / 'checkpoints').exists() or not any((workdir / 'checkpoints').iterdir())
 
 
@@ -96,14 +119,14 @@ def test_saved_weights_reproduce_the_accuracies_and_the_error(finished):
     assert (gap / norm) ** 0.5 == pytest.approx(row['relative_error'], rel=1e-3)
 
 
-def test_a_finished_run_is_resumed_at_once_and_another_refused(finished):
+def test_a_finished_run_is_resumed_at_once_in_part_and_another_refused(finished):
   workdir, _ = finished
   before = json.loads((workdir / 'report.json').read_text())
-  run(*SMALL, '--schemes=tk,shuffled', f'--workdir={workdir}')
+  run(*SMALL, '--schemes=tk', f'--workdir={workdir}')
   assert json.loads((workdir / 'report.json').read_text())['rows'] == before['rows']
-  other = run(*SMALL, '--schemes=tk', f'--workdir={workdir}', check=False)
-  assert other.returncode != 0
-  assert 'schemes=' in other.stderr
+  other = run(*SMALL, '--batch_size=32', f'--workdir={workdir}', check=False)
+  assert other.returncode == 1
+  assert 'batch_size=64; this run has 32' in other.stderr
 
 
 def test_eval_recomputes(finished):
@@ -113,9 +136,9 @@ def test_eval_recomputes(finished):
   assert f'test accuracy {row["accuracy_finetuned"]:.2%} on 359 images' in out.replace('\n', ' ')
 
 
-def test_interrupt_keeps_the_finished_rows_and_resumes(tmp_path):
+def test_an_interrupted_run_keeps_its_rows_goes_on_and_grows(tmp_path):
   workdir = tmp_path / 'run'
-  flags = (*SMALL, '--schemes=svd,tk', f'--workdir={workdir}')
+  flags = ('--preset=smoke', f'--workdir={workdir}')
   process = subprocess.Popen(command(*flags), cwd=ROOT, stdout=-1, stderr=-1, text=True)
   report = workdir / 'report.json'
   deadline = time.monotonic() + 300
@@ -129,17 +152,27 @@ def test_interrupt_keeps_the_finished_rows_and_resumes(tmp_path):
   assert 'interrupted' in errors
   assert 'Traceback' not in errors
   rows = json.loads(report.read_text())['rows']
-  assert 1 <= len(rows) < 4
+  assert len(rows) == 1
   assert (workdir / 'summary.csv').is_file()
-  run(*flags)
-  assert json.loads(report.read_text())['rows'][: len(rows)] == rows
-  assert len(json.loads(report.read_text())['rows']) == 4
+  out = run(*flags, '--schemes=svd', '--seeds=0,1').stdout
+  assert '±' in out
+  found = json.loads(report.read_text())
+  assert found['rows'][0] == rows[0]
+  assert [(r['scheme'], r['seed']) for r in found['rows']] == [('svd', 0), ('svd', 1)]
+  assert found['baseline']['accuracy'] == np.mean([b['accuracy'] for b in found['baselines']])
+  assert len({b['data_sha256'] for b in found['baselines']}) == 2
+  with (workdir / 'summary.csv').open() as file:
+    (row,) = csv.DictReader(file)
+  spread = np.std([r['accuracy_decomposed'] for r in found['rows']], ddof=1)
+  assert float(row['accuracy_decomposed_std']) == pytest.approx(spread)
+  phases = {line['phase'] for line in Metrics(workdir / 'metrics.jsonl').read()}
+  assert {'train', 'svd_0.2', 'train_seed1', 'svd_0.2_seed1'} <= phases
 
 
 @pytest.mark.parametrize(
   ('flags', 'words'),
   [
-    (['--rates=1.5'], 'rate 1.5 must be in (0, 1]'),
+    (['--rates=1.5'], '--rates=1.5 must be in (0, 1]'),
     (['--weights=nowhere.npz'], 'nowhere.npz does not exist'),
     (['--eval=nowhere.npz'], '--workdir has no meaning beside --eval'),
     (['--layers=nothing'], "'nothing' matches no layer"),
@@ -170,11 +203,11 @@ def config(**changes):
 @pytest.mark.parametrize(
   ('changes', 'words'),
   [
-    ({'schemes': ('nope',)}, 'unknown scheme'),
+    ({'schemes': ('nope',)}, '--schemes=nope must be one of svd, cp'),
     ({'schemes': ()}, 'at least one'),
     ({'rates': (0.1, 0.1)}, 'none twice'),
-    ({'rates': (0.0,)}, r'rate 0 must be in \(0, 1\]'),
-    ({'rates': (float('nan'),)}, 'rate nan'),
+    ({'rates': (0.0,)}, r'--rates=0.0 must be in \(0, 1\]'),
+    ({'rates': (float('nan'),)}, '--rates=nan'),
     ({'batch_size': 0}, 'batch_size=0'),
     ({'finetune_steps': -1}, 'finetune_steps=-1'),
     ({'learning_rate': float('inf')}, 'learning_rate=inf'),

@@ -1,0 +1,103 @@
+"""Images in memory and their labels: augmented batches, cross-entropy, accuracy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+from experiments.common.data import Dataset, Split
+from experiments.common.progress import Progress
+
+
+class Batches:
+  """The training split, kept on the device, augmented there; see `train.Batches`.
+
+  Args:
+    dataset: its training split, scale, crop and flip are used.
+    batch_size: images per update, all of them if there are fewer.
+    seed: of the order of images.
+  """
+
+  def __init__(self, dataset: Dataset, batch_size: int, seed: int):
+    self.constants = (dataset.train.images, dataset.train.labels)
+    self.size = min(batch_size, len(dataset.train))
+    self._dataset = dataset
+    self._seed = seed
+
+  def __call__(self, step: int) -> np.ndarray:
+    """Indices of a step's images: a fresh seeded order every epoch, the remainder left out."""
+    epoch, place = divmod(step, self.steps(1))
+    order = _order(self._seed, epoch, len(self._dataset.train))
+    return order[place * self.size : (place + 1) * self.size]
+
+  def steps(self, epochs: int) -> int:
+    """Number of updates in so many epochs."""
+    return epochs * (len(self._dataset.train) // self.size)
+
+  def prepare(self, constants: tuple[Array, Array], batch: Array, key: Array) -> tuple:
+    """Images in [0, 1], augmented, and their labels."""
+    images = constants[0][batch].astype(jnp.float32) / self._dataset.scale
+    images = augment(images, key, self._dataset.crop, self._dataset.flip)
+    return images, constants[1][batch]
+
+
+def cross_entropy(
+  model: nnx.Module, batch: tuple[Array, Array], key: Array
+) -> tuple[Array, dict[str, Array]]:
+  """The mean cross-entropy of model(images, train=True), and its accuracy; see `train.Loss`."""
+  del key  # no dropout
+  images, labels = batch
+  logits = model(images, train=True)
+  loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+  return loss, {'accuracy': (logits.argmax(-1) == labels).mean()}
+
+
+def evaluate(
+  model: nnx.Module, split: Split, scale: float, batch_size: int, progress: Progress
+) -> float:
+  """Accuracy of `model` on a split, as a fraction; batch norm uses its running averages."""
+  graph, state = nnx.split(model)
+  count, hits = len(split), 0
+  size = min(batch_size, count)
+  with progress.task('evaluate', count) as advance:
+    for i in range(0, count, size):
+      part = np.minimum(np.arange(i, i + size), count - 1)  # the last batch repeats an image
+      found = np.asarray(_predict(graph, scale, state, split.images[part]))
+      fresh = min(size, count - i)
+      hits += int((found == split.labels[part])[:fresh].sum())
+      advance(fresh)
+  return hits / count
+
+
+def augment(images: Array, key: Array, crop: int, flip: bool) -> Array:
+  """Random crops of the images padded by `crop` zeros, mirrored at random if `flip`.
+
+  >>> augment(jnp.ones((2, 8, 8, 1)), jax.random.key(0), 1, True).shape
+  (2, 8, 8, 1)
+  """
+  n, height, width, channels = images.shape
+  shift_key, flip_key = jax.random.split(key)
+  if crop:
+    padded = jnp.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
+    starts = jax.random.randint(shift_key, (n, 2), 0, 2 * crop + 1)
+    size = (height, width, channels)
+    images = jax.vmap(lambda x, s: jax.lax.dynamic_slice(x, (s[0], s[1], 0), size))(padded, starts)
+  if flip:
+    mirrored = jax.random.bernoulli(flip_key, 0.5, (n, 1, 1, 1))
+    images = jnp.where(mirrored, images[:, :, ::-1], images)
+  return images
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _predict(graph: nnx.GraphDef, scale: float, state: nnx.State, images: Array) -> Array:
+  model = nnx.merge(graph, state, copy=True)
+  return model(images.astype(jnp.float32) / scale).argmax(axis=-1)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+  return np.random.default_rng((seed, epoch)).permutation(count).astype('int32')

@@ -1,0 +1,122 @@
+"""Data and network of one seed, and how they are trained, measured and saved."""
+
+import pathlib
+
+from flax import nnx
+
+import tnjax as tn
+from experiments.common import job, mesh, results, train
+from experiments.common.checkpoint import Checkpoint
+from experiments.common.classification import Batches, cross_entropy, evaluate
+from experiments.common.data import Dataset, Split
+from experiments.common.metrics import Metrics
+from experiments.compress import network
+
+EVAL_BATCH = 500
+
+
+class Seeded:
+  """What every row of one seed starts from.
+
+  Args:
+    this: the job.
+    folder: of the results.
+    dataset: as split by the seed.
+    seed: of initialisation, order, augmentation and random decompositions.
+
+  Attributes:
+    model: the network: loaded, found in the folder, or trained now.
+  """
+
+  def __init__(self, this: job.Job, folder: pathlib.Path, dataset: Dataset, seed: int):
+    self.config = this.config
+    self.seed = seed
+    self.dataset = dataset
+    self._job = this
+    self._folder = folder
+    self._batches = Batches(dataset, self.config.batch_size, seed)
+    self.model = network.build(self.config.model, self.config.dataset, seed)
+    if self.config.weights is None:
+      self._train()
+    else:
+      network.load(self.config.weights, self.model)
+
+  def facts(self) -> dict:
+    """What the report says of the network before compression."""
+    config = self.config
+    rules = config.rules(config.schemes[0], config.rates[0])
+    table = tn.compression.plan(self.model, rules, input_shape=self.dataset.image_shape)
+    facts = {'seed': self.seed, 'accuracy': self.accuracy(self.model)}
+    facts |= {'params': table.dense_params, 'macs': table.dense_macs}
+    path = config.weights or self._path('baseline')
+    return facts | {'data_sha256': self.fingerprint(), 'weights_sha256': results.sha256(path)}
+
+  def fingerprint(self) -> str:
+    """Digest of all images and labels, in their order."""
+
+    def arrays(split: Split) -> tuple:
+      return split.images, split.labels
+
+    parts = (self.dataset.train, self.dataset.validation, self.dataset.test)
+    return results.fingerprint(*(a for part in parts for a in arrays(part)))
+
+  def accuracy(self, model: nnx.Module) -> float:
+    """On the test images."""
+    return evaluate(model, self.dataset.test, self.dataset.scale, EVAL_BATCH, self._job.progress)
+
+  def finetune(self, model: nnx.Module, name: str) -> tuple[int, float]:
+    """Trains a compressed network; returns the number of updates, and seconds."""
+    steps = self.config.finetune_steps
+    if steps is None:
+      steps = self._batches.steps(self.config.finetune_epochs)
+    return steps, self._fit(model, name, steps, self.config.learning_rate) if steps else 0.0
+
+  def save(self, model: nnx.Module, name: str, kind: str = '', **row: object) -> tuple[str, str]:
+    """Writes a network; returns its path in the folder, and its digest."""
+    about = {key: getattr(self.config, key) for key in ('dataset', 'model', 'layers')}
+    about |= {'seed': self.seed, 'scheme': None, 'rate': None}
+    path = self._path(name, kind)
+    network.save(path, model, about | row)
+    return str(path.relative_to(self._folder)), results.sha256(path)
+
+  def named(self, name: str) -> str:
+    """The name with the seed: that of seed 0 is as it was before there were several."""
+    return f'{name}_seed{self.seed}' if self.seed else name
+
+  def forget(self, name: str) -> None:
+    """Drops the training state kept under a name: its results are saved."""
+    self._checkpoint(name).delete()
+
+  def _train(self) -> None:
+    found = mesh.agree(self._path('baseline').is_file())
+    if not found:
+      steps = self._batches.steps(self.config.train_epochs)
+      self._fit(self.model, 'train', steps, self.config.train_learning_rate)
+      self.save(self.model, 'baseline')
+    elif mesh.primary():
+      with job.one_line(ValueError):  # damaged since it was written
+        network.load(self._path('baseline'), self.model)
+    nnx.update(self.model, mesh.broadcast(nnx.state(self.model)))
+    self.forget('train')
+
+  def _fit(self, model: nnx.Module, name: str, steps: int, learning_rate: float) -> float:
+    settings = train.Settings(
+      steps, train.adamw(steps, learning_rate, self.config.weight_decay), self.seed
+    )
+    return train.fit(
+      model,
+      cross_entropy,
+      self._batches,
+      settings,
+      self._job.progress,
+      self.named(name),
+      self._checkpoint(name),
+      Metrics(self._folder / 'metrics.jsonl'),
+      self._job.mesh,
+    )
+
+  def _checkpoint(self, name: str) -> Checkpoint:
+    return Checkpoint(self._folder / 'checkpoints' / f'{self.named(name)}.npz')
+
+  def _path(self, name: str, kind: str = '') -> pathlib.Path:
+    return self._folder / 'weights' / f'{self.named(name)}{kind and "_"}{kind}.safetensors'

@@ -84,7 +84,8 @@ def random_factors(
     arrays[name], drawn = drawn[:size].reshape(shape), drawn[size:]
   norm = xp.sqrt(_squared_norm(network, arrays).real)
   share = (math.sqrt(variance * entries) / xp.where(norm > 0, norm, 1)) ** (1 / len(arrays))
-  return {n: jnp.asarray((a * share).astype(dtype)) for n, a in arrays.items()}
+  found = {n: (a * share).astype(dtype) for n, a in arrays.items()}
+  return jax.device_put(found) if xp is np else found
 
 
 def _occurrences(network: Network) -> dict[str, int]:

@@ -87,7 +87,7 @@ def rebuild(p: 'Parametrization', factors: Mapping[str, Array]) -> Array:
   with one_thread():
     full = p.dense(_cast({n: np.asarray(a) for n, a in factors.items()}, wide))
   with jax.default_device(next(iter(some.devices()))):
-    return jnp.asarray(full.astype(some.dtype))
+    return jax.device_put(full.astype(some.dtype))
 
 
 def _at_hand(x: Array | None) -> bool:
@@ -113,7 +113,7 @@ def _on_host(p: 'Parametrization', weight: Array, key: Array | None) -> Fit:
     error = gap / (np.linalg.norm(wide) or 1)
   facts = (np.float32(error), np.int32(found.num_iters), np.bool_(found.converged))
   with jax.default_device(next(iter(weight.devices()))):
-    return Fit(*jax.tree.map(jnp.asarray, (factors, *facts)))
+    return jax.device_put(Fit(factors, *facts))
 
 
 def _fit(p: 'Parametrization', weight: Array, key: Array | None) -> Fit:

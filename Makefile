@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # spares a machine without a GPU some gigabytes.
 TORCH ?= torch
 
-.PHONY: demo test test-full bench bench-layers lint format clean
+.PHONY: demo test test-full bench bench-layers bench-cold lint format clean
 
 demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
@@ -25,6 +25,9 @@ bench: .venv/bench.done
 
 bench-layers: .venv/experiments.done
 	$(BIN)/python -m experiments.benchmarks.layers $(ARGS)
+
+bench-cold: .venv/bench.done
+	$(BIN)/python -m experiments.benchmarks.cold_start $(ARGS)
 
 lint: .venv/test.done
 	$(BIN)/ruff check .

@@ -6,7 +6,8 @@ import re
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 
 
-def test_every_python_block_runs(capsys):
+def test_every_python_block_runs(capsys, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # it saves a model
   blocks = re.findall(r'```python\n(.*?)```', README.read_text(), flags=re.S)
   names = {}
   for block in blocks:

@@ -1,0 +1,152 @@
+"""What people wait for first: calls in a fresh process, compilation included, beside TensorLy.
+
+    make bench-cold
+    python -m experiments.benchmarks.cold_start --cells=tk,budget --sides=tnjax --repeats=3
+
+Cells: `build` makes a ResNet-32; a scheme's name compresses its 30 kernels at 10 %; `budget`
+compresses a ResNet-20 with the ranks of `budget(..., tk, macs_ratio=0.6)`, so that every layer has
+ranks of its own. Every side of every cell runs in a process of its own, without any cache of
+compiled programs, the sides taking turns; the clock starts after the imports. TensorLy decomposes
+the same folded kernels at the same ranks, sweeps and tolerances, without building layers of them.
+
+Results go to --workdir: report.json, summary.csv.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+from experiments.benchmarks.cold_side import CELLS
+from experiments.common import config, grid, job, results
+
+SIDES = ('tnjax', 'tensorly-numpy', 'tensorly-pytorch')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(config.Config):
+  """The settings of this benchmark."""
+
+  cells: tuple[str, ...] = config.field(
+    CELLS, f'Of {", ".join(CELLS)}.', config.one_of(*CELLS), resume='grow'
+  )
+  sides: tuple[str, ...] | None = config.field(
+    None,
+    f'Of {", ".join(SIDES)}; default those installed.',
+    config.one_of(*SIDES),
+    resume='grow',
+  )
+  repeats: int = config.field(5, 'Processes for every side of a cell.', config.at_least(1))
+  resnet32: str | None = config.field(
+    None, 'Trained weights in PyTorch naming; default random ones. On them sweeps converge sooner.'
+  )
+  resnet20: str | None = config.field(None, 'The same for the cell `budget`.')
+
+  def resolved(self) -> 'Config':
+    """With the sides that are installed."""
+    found = super().resolved()
+    return dataclasses.replace(found, sides=found.sides or tuple(filter(_installed, SIDES)))
+
+
+class Benchmark:
+  """Runs the cells; see `experiments.common.job.Work`."""
+
+  def __init__(self, this: job.Job):
+    self._config = this.config
+    self._progress = this.progress
+    self._workdir = this.workdir
+    folder = self._folder = this.open()
+    settings = grid.product(
+      repeat=range(this.config.repeats), cell=this.config.cells, side=this.config.sides
+    )
+    settings = [s for s in settings if s['side'] == 'tnjax' or s['cell'] != 'build']
+    about = this.provenance() | {'settings': this.config.json()}
+    self._grid = grid.Grid(settings, folder, about, {})
+
+  def run(self) -> None:
+    """Measures what is not measured yet."""
+    self._grid.run(self._row, self._progress, lambda row: None)
+
+  def finish(self) -> None:
+    """Writes the report, and the summary."""
+    self._grid.write()
+    results.write_csv(self._folder / 'summary.csv', summary(self._grid.rows))
+
+  def state(self) -> str:
+    """How far it came."""
+    return f'{len(self._grid.rows)} of {len(self._grid.settings)} runs'
+
+  def summary(self) -> str:
+    """A table of the cells."""
+    lines = [f'{"cell":8} {"side":18} {"median s":>8} {"least s":>8} {"/ tnjax":>8}  error']
+    for row in summary(self._grid.rows):
+      error = '-' if row['relative_error'] is None else f'{row["relative_error"]:.5f}'
+      lines.append(
+        f'{row["cell"]:8} {row["side"]:18} {row["median_seconds"]:8.2f} {row["least_seconds"]:8.2f}'
+        f' {row["ratio"]:8.2f}  {error}'
+      )
+    return '\n'.join([*lines, f'wrote {self._workdir}/report.json, summary.csv'])
+
+  def _row(self, repeat: int, cell: str, side: str) -> dict:
+    weights = self._config.resnet20 if cell == 'budget' else self._config.resnet32
+    about = {'cell': cell, 'side': side, 'weights': weights}
+    done = subprocess.run(
+      [sys.executable, '-m', 'experiments.benchmarks.cold_side', json.dumps(about)],
+      capture_output=True,
+      text=True,
+      env={k: v for k, v in os.environ.items() if not k.startswith('JAX_')},
+    )
+    if done.returncode:
+      raise OSError(f'{cell}, {side}: {done.stderr.strip().splitlines()[-1]}')
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summary(rows: list[dict]) -> list[dict]:
+  """One row for every side of a cell: median and least seconds, and the ratio to tnjax's median.
+
+  >>> rows = [{'cell': 'tk', 'side': s, 'seconds': t, 'relative_error': 0.5}
+  ...         for s, t in (('tnjax', 1.0), ('tnjax', 3.0), ('tensorly-numpy', 4.0))]
+  >>> [row['ratio'] for row in summary(rows)]
+  [1.0, 2.0]
+  """
+  found = {}
+  for row in rows:
+    found.setdefault((row['cell'], row['side']), []).append(row)
+  out = []
+  for (cell, side), group in found.items():
+    seconds = [row['seconds'] for row in group]
+    own = [row['seconds'] for row in found.get((cell, 'tnjax'), group)]
+    out.append(
+      {
+        'cell': cell,
+        'side': side,
+        'runs': len(group),
+        'median_seconds': statistics.median(seconds),
+        'least_seconds': min(seconds),
+        'ratio': statistics.median(seconds) / statistics.median(own),
+        'relative_error': group[0]['relative_error'],
+      }
+    )
+  return out
+
+
+def prepare(this: job.Job) -> Benchmark:
+  """Checks the files there are to read."""
+  for path in (this.config.resnet32, this.config.resnet20):
+    if path is not None and not pathlib.Path(path).is_file():
+      raise FileNotFoundError(f'weights file {path} does not exist')
+  this.check()
+  return Benchmark(this)
+
+
+def _installed(side: str) -> bool:
+  needs = {'tnjax': (), 'tensorly-numpy': ('tensorly',), 'tensorly-pytorch': ('tensorly', 'torch')}
+  return all(importlib.util.find_spec(name) is not None for name in needs[side])
+
+
+if __name__ == '__main__':
+  job.launch(Config, 'cold_start', prepare)

@@ -145,7 +145,7 @@ def _check_spectrum(job: Job) -> None:
 def _folded(job: Job) -> list[np.ndarray]:
   """The weights as the tensors that `compress` will decompose, in double precision."""
   p = job.parametrization
-  return [on_host(p.fold, w, k) for w, k in zip(job.place.weights(), job.weight_keys)]
+  return [on_host(p.fold, w, k) for w, k in zip(job.place.weights, job.weight_keys)]
 
 
 def _counter(job: Job, calls: dict) -> Callable[[Parametrization], int]:

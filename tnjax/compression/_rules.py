@@ -48,7 +48,7 @@ class Job:
 
   @property
   def weight_keys(self) -> list[Array | None]:
-    """The keys that go with `place.weights()`."""
+    """The keys that go with `place.weights`."""
     return self.place.kind.keys(self.place.layer, self.key)
 
 
@@ -128,7 +128,7 @@ def _check_values(place: Place, scheme: Scheme) -> None:
 
 
 def _check_finite(place: Place) -> None:
-  if not all(np.isfinite(np.asarray(weight)).all() for weight in place.weights()):
+  if not all(np.isfinite(np.asarray(weight)).all() for weight in place.weights):
     raise ValueError(f'{place.path}: its kernel has NaN or infinite entries')
 
 
@@ -137,7 +137,7 @@ def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
     raise ValueError(reason)
   key = layer_key(key, place.leader)
   if isinstance(scheme.ranks, ranks.Rule):
-    scheme = scheme.resolve(*place.weights(), keys=place.kind.keys(place.layer, key))
+    scheme = scheme.resolve(*place.weights, keys=place.kind.keys(place.layer, key))
   return Job(place, scheme, scheme.bind(place.kind.weight_shape(place.layer)), key)
 
 

@@ -204,7 +204,7 @@ def _filled(
       index = _drawn(place.layer)
       if _file.digest(index) != row['index_sha256']:
         raise ValueError(f'layer {path!r}: this version of JAX draws another shuffle from its key')
-      place.layer.index = nnx.Variable(jnp.asarray(index))
+      place.layer.index = nnx.Variable(jax.device_put(index))
   return model
 
 
@@ -217,7 +217,7 @@ def _value(name: str, array: np.ndarray, variable: nnx.Variable, impl: str | Non
     raise ValueError(
       f"array {name!r} has dtype {array.dtype}; jax.config.update('jax_enable_x64', True) first"
     )
-  value = jnp.asarray(array)
+  value = jax.device_put(array)  # jnp.asarray compiles a program for every shape
   if impl is not None:
     value = jax.random.wrap_key_data(value, impl=impl)
   if value.shape != tuple(variable.shape):

@@ -1,6 +1,7 @@
 """Which layers a model has, by path, those that share a weight included."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -61,6 +62,7 @@ class Place:
     held = jax.tree.leaves(nnx.state(self.layer))
     return any(isinstance(a, jax.ShapeDtypeStruct) for a in held)
 
+  @functools.cached_property
   def weights(self) -> list[Array]:
     """The weight, or those of a stack; of a factorised layer, rebuilt."""
     return self.kind.weights(self.layer)

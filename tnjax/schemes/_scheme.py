@@ -1,6 +1,7 @@
 """A method with its settings, and what binds it to a weight."""
 
 import dataclasses
+import functools
 import numbers
 import operator
 from collections.abc import Mapping, Sequence
@@ -134,21 +135,7 @@ class Scheme:
       ValueError: a shape of another kind, splits whose product is not the channel number, ranks
         of the wrong number, or a rank rule, which `resolve` turns into ints.
     """
-    shape = checked_shape(shape)
-    form = METHODS[self.name][0](self, shape)
-    if isinstance(self.ranks, Rule):
-      raise ValueError(
-        f'{self.name}: ranks={self.ranks} is found from the values of a weight, and here is only '
-        f'its shape {shape}; use from_dense, tn.compress or Scheme.resolve(weight), or give ints'
-      )
-    row = FORMATS[form.format]
-    wanted = form.by_rate(self.rate) if self.ranks is None else self.ranks
-    free = row.free(form.fold)
-    solver = row.solver
-    if self.solver is not None and row.runs(self.solver):
-      solver = self.solver.over(solver)
-    found = row.cap(form.fold.mode_shape, wanted, free)
-    return Parametrization(form.fold, form.format, found, free, solver)
+    return _bound(self, checked_shape(shape))
 
   def resolve(self, *weights: Array, keys: Sequence[Array] | None = None) -> 'Scheme':
     """This scheme with a rank rule replaced by the ints it finds; itself where there is none.
@@ -180,6 +167,24 @@ class Scheme:
       seen = row.unfoldings(on_host(form.fold, weight, key), row.free(form.fold))
       found.append(self.ranks.resolve(seen))
     return dataclasses.replace(self, ranks=tuple(map(max, zip(*found))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _bound(scheme: Scheme, shape: tuple[int, ...]) -> Parametrization:
+  form = METHODS[scheme.name][0](scheme, shape)
+  if isinstance(scheme.ranks, Rule):
+    raise ValueError(
+      f'{scheme.name}: ranks={scheme.ranks} is found from the values of a weight, and here is only '
+      f'its shape {shape}; use from_dense, tn.compress or Scheme.resolve(weight), or give ints'
+    )
+  row = FORMATS[form.format]
+  wanted = form.by_rate(scheme.rate) if scheme.ranks is None else scheme.ranks
+  free = row.free(form.fold)
+  solver = row.solver
+  if scheme.solver is not None and row.runs(scheme.solver):
+    solver = scheme.solver.over(solver)
+  found = row.cap(form.fold.mode_shape, wanted, free)
+  return Parametrization(form.fold, form.format, found, free, solver)
 
 
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:

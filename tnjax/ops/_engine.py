@@ -33,7 +33,9 @@ def namespace(*arrays: Array | np.ndarray) -> ModuleType:
 
 def fixed(tree: Any) -> Any:
   """The same arrays, through which no gradient passes."""
-  return jax.tree.map(lambda a: a if namespace(a) is np else jax.lax.stop_gradient(a), tree)
+  return jax.tree.map(
+    lambda a: a if np.isscalar(a) or namespace(a) is np else jax.lax.stop_gradient(a), tree
+  )
 
 
 def materialized(x: Array) -> Array:

@@ -6,7 +6,6 @@ EXPERIMENTS = [
   'matplotlib>=3.8',
   'orbax-checkpoint>=0.11',
   'rich>=13.9',
-  'safetensors>=0.4.5',
   'scikit-learn>=1.4',
 ]
 # torchTT builds against the torch that is there: `make bench` installs torch first.
@@ -30,6 +29,7 @@ setup(
     'numpy>=2.0',
     'opt_einsum>=3.4',
     'optax>=0.2.4',
+    'safetensors>=0.4.5',
     'scipy>=1.14',
     'threadpoolctl>=3.1',
   ],

@@ -15,13 +15,14 @@ def execute(
 ) -> dict[str, list[Fit]]:
   """Factors of every job's weights, by path.
 
-  Weights of one parametrization and dtype go together; `on_layer` is called with the path of every
-  job whose batch is under way.
+  Weights of one parametrization, dtype and device go together; `on_layer` is called with the path
+  of every job whose batch is under way.
   """
   groups: dict[tuple, list[Job]] = {}
   for job in jobs.values():
-    dtype = job.place.weights[0].dtype
-    groups.setdefault((job.parametrization, dtype, job.key is None), []).append(job)
+    weight = job.place.weights[0]
+    alike = (job.parametrization, weight.dtype, weight.sharding, job.key is None)
+    groups.setdefault(alike, []).append(job)
   found = {}
   for (parametrization, *_), group in groups.items():
     weights = [job.place.weights for job in group]

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
 
 VERSION = 1
 _PLAIN = ('bool', 'bfloat16', 'float16', 'float32', 'float64', *(f'{s}int{b}' for s in ('', 'u') for b in (8, 16, 32, 64)))  # fmt: skip  # noqa: E501
@@ -19,8 +21,6 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: Mapp
 
   dtypes that safetensors does not know are stored as their bytes.
   """
-  from safetensors.numpy import save
-
   about = dict(about) | {'format': VERSION, 'arrays': {}}
   stored = {}
   for name, array in arrays.items():
@@ -30,7 +30,10 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: Mapp
       array = np.frombuffer(array.tobytes(), 'uint8').reshape(*array.shape, array.dtype.itemsize)
     stored[name] = array
     about['arrays'][name] = {'dtype': dtype, 'sha256': digest(array)}
-  text = json.dumps(about, sort_keys=True, allow_nan=False)
+  try:
+    text = json.dumps(about, sort_keys=True, allow_nan=False)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'notes must be plain data, as JSON can hold it: {error}') from None
   metadata = {'tnjax': text, 'tnjax_sha256': hashlib.sha256(text.encode()).hexdigest()}
   _write_atomically(pathlib.Path(path), save(stored, metadata))
 
@@ -42,11 +45,9 @@ def read_about(path: str | os.PathLike) -> dict:
     FileNotFoundError: no such file.
     ValueError: a damaged file, one that is not ours, or of a later version than this library.
   """
-  from safetensors import SafetensorError, safe_open
-
   path = pathlib.Path(path)
   if not path.is_file():
-    raise FileNotFoundError(f'{path} does not exist')
+    raise FileNotFoundError(f'{path} {"is a folder" if path.is_dir() else "does not exist"}')
   try:
     with safe_open(path, 'np') as file:
       metadata = file.metadata() or {}
@@ -74,9 +75,6 @@ def read_arrays(path: str | os.PathLike, about: Mapping) -> dict[str, np.ndarray
   Raises:
     ValueError: a damaged file; names the first array that is missing or differs.
   """
-  from safetensors import SafetensorError
-  from safetensors.numpy import load_file
-
   try:
     arrays = load_file(path)
   except (SafetensorError, OSError, ValueError) as error:
@@ -94,11 +92,15 @@ def read_arrays(path: str | os.PathLike, about: Mapping) -> dict[str, np.ndarray
 
 
 def digest(array: np.ndarray) -> str:
-  """sha256 of the bytes of an array, in C order."""
-  return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+  """sha256 of the dtype, the shape and the bytes of an array, in C order."""
+  head = f'{array.dtype.name}{array.shape}'.encode()
+  return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
 def _write_atomically(path: pathlib.Path, content: bytes) -> None:
+  path = path.resolve()  # of a link, the file it leads to
+  if path.is_dir():
+    raise ValueError(f'{path} is a folder; give the path of a file')
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   try:

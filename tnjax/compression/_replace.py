@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import jax
 from flax import nnx
-from jax import Array
 
 from tnjax import nn
 from tnjax.compression._rules import Job
@@ -18,7 +17,7 @@ def replace(model: nnx.Module, layers: Mapping[str, nnx.Module]) -> nnx.Module:
   def put(parts: tuple, node: object) -> object:
     return layers.get('/'.join(map(str, parts)), node)
 
-  copied = jax.tree.map(_copy, nnx.state(model))
+  copied = jax.tree.map(nn.copied, nnx.state(model))
   return nnx.recursive_map(put, nnx.merge(nnx.graphdef(model), copied))
 
 
@@ -55,13 +54,10 @@ def to_dense(model: nnx.Module) -> nnx.Module:
   """
   layers = {}
   for path, place in walk(model).items():
-    if isinstance(place.layer, nn.Factorised):
-      layers[path] = place.layer.to_dense()
-      weight = place.kind.WEIGHT
-      if place.leader != path:
-        setattr(layers[path], weight, getattr(layers[place.leader], weight))
+    if not place.factorised:
+      continue
+    if place.abstract:
+      raise ValueError(f'{path}: its factors are abstract; give a model with values')
+    shared = layers.get(place.leader)
+    layers[path] = place.layer.to_dense(shared and getattr(shared, place.kind.WEIGHT))
   return replace(model, layers)
-
-
-def _copy(x: Array) -> Array:
-  return x if isinstance(x, jax.ShapeDtypeStruct) else nn.copied(x)

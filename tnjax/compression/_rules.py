@@ -128,12 +128,14 @@ def _check_values(place: Place, scheme: Scheme) -> None:
 
 
 def _check_finite(place: Place) -> None:
+  if place.abstract:
+    raise ValueError(f'{place.path}: its weight is abstract; give a model with values')
   if not all(np.isfinite(np.asarray(weight)).all() for weight in place.weights):
     raise ValueError(f'{place.path}: its kernel has NaN or infinite entries')
 
 
 def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
-  if not place.factorised and (reason := nn.refusal(place.layer)):
+  if reason := place.tie or ('' if place.factorised else nn.refusal(place.layer)):
     raise ValueError(reason)
   key = layer_key(key, place.leader)
   if isinstance(scheme.ranks, ranks.Rule):

@@ -17,7 +17,7 @@ from tnjax.compression import _file
 from tnjax.compression._replace import factorised, replace
 from tnjax.compression._rules import make_jobs
 from tnjax.compression._walk import Place, walk
-from tnjax.schemes import Scheme, by_name, draw_index
+from tnjax.schemes import Scheme, Solver, by_name, draw_index
 
 _PACKAGES = ('tnjax', 'jax', 'flax', 'numpy')
 
@@ -65,7 +65,7 @@ def save(
       value = jax.random.key_data(value)
     arrays[name] = np.asarray(value)
   about = {
-    'versions': {name: importlib.metadata.version(name) for name in _PACKAGES},
+    'versions': {name: _version(name) for name in _PACKAGES},
     'class': type(model).__name__,
     'constructor': models.constructor(model),
     'layers': layers,
@@ -98,8 +98,8 @@ def load(path: str | os.PathLike, model: nnx.Module | None = None) -> nnx.Module
     built = _architecture(about, model)
     arrays = _file.read_arrays(path, about)
     return _filled(built, arrays, about)
-  except (KeyError, TypeError) as error:
-    raise ValueError(f'{path} is damaged: its description lacks or misuses {error}') from None
+  except KeyError as error:
+    raise ValueError(f'{path} is damaged: its description lacks {error}') from None
   except ValueError as error:
     raise ValueError(str(error) if str(path) in str(error) else f'{path}: {error}') from None
 
@@ -111,6 +111,13 @@ def describe(path: str | os.PathLike) -> dict:
     FileNotFoundError, ValueError: as `load`.
   """
   return _file.read_about(path)
+
+
+def _version(package: str) -> str | None:
+  try:
+    return importlib.metadata.version(package)
+  except importlib.metadata.PackageNotFoundError:
+    return None  # run from its source tree
 
 
 def _describe(place: Place) -> dict[str, Any]:
@@ -152,6 +159,7 @@ def _architecture(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Mod
     if path not in places:
       raise ValueError(f'the file has a factorised layer {path!r}, which the model lacks')
     layers[path] = _layer(places[path], row)
+  for path, row in about['layers'].items():
     if row['leader'] != path:
       layers[path].share_factors(layers[row['leader']])
   return replace(model, layers)
@@ -164,6 +172,8 @@ def _layer(place: Place, row: Mapping[str, Any]) -> nn.Factorised:
     raise ValueError(f'layer {place.path!r}: {nn.refusal(place.layer)}')
   layer = place.kind.abstract(place.layer, exact)
   layer.scheme = scheme
+  solver = Solver(**row['solver'])
+  layer.parametrization = dataclasses.replace(layer.parametrization, solver=solver)
   return layer
 
 
@@ -193,18 +203,26 @@ def _filled(
       left[name] = np.zeros(variable.shape, 'uint32')  # the index itself is in the file
     if name not in left:
       raise ValueError(f'there is no array {name!r}; the model needs it, of shape {variable.shape}')
-    values.append((parts, variable.replace(_value(name, left.pop(name), variable, keys.get(name)))))
+    value = _value(name, left.pop(name), variable, keys.get(name))
+    values.append((parts, variable.replace(value) if _is_variable(variable) else value))
   if left:
     name, array = next(iter(left.items()))
-    raise ValueError(f'array {name!r} has shape {array.shape}; the model has no variable for it')
+    raise ValueError(
+      f'array {name!r} has shape {array.shape}; the model has no variable for it (a bare array '
+      'needs a model with values, not an abstract one)'
+    )
   nnx.update(model, nnx.from_flat_state(values))
   for path, place in walk(model).items():
     row = _layers_of(about).get(path, {})
-    if 'index_sha256' in row:
-      index = _drawn(place.layer)
-      if _file.digest(index) != row['index_sha256']:
-        raise ValueError(f'layer {path!r}: this version of JAX draws another shuffle from its key')
-      place.layer.index = nnx.Variable(jax.device_put(index))
+    if 'index_sha256' not in row:
+      continue
+    if row['leader'] != path:
+      place.layer.index = walk(model)[row['leader']].layer.index
+      continue
+    index = _drawn(place.layer)
+    if _file.digest(index) != row['index_sha256']:
+      raise ValueError(f'layer {path!r}: this version of JAX draws another shuffle from its key')
+    place.layer.index = nnx.Variable(jax.device_put(index))
   return model
 
 
@@ -221,10 +239,24 @@ def _value(name: str, array: np.ndarray, variable: nnx.Variable, impl: str | Non
   if impl is not None:
     value = jax.random.wrap_key_data(value, impl=impl)
   if value.shape != tuple(variable.shape):
-    raise ValueError(f'array {name!r} has shape {value.shape}; the model needs {variable.shape}')
+    raise ValueError(
+      f'array {name!r} has shape {value.shape}; the model needs {tuple(variable.shape)} (one that '
+      'was changed after it was built needs model=)'
+    )
   return value
 
 
 def _variables(model: nnx.Module) -> dict[str, Any]:
   flat = nnx.to_flat_state(nnx.state(model))
-  return {'/'.join(map(str, parts)): variable[...] for parts, variable in flat}
+  found = {}
+  for parts, variable in flat:
+    name = '/'.join(map(str, parts))
+    if name in found:
+      raise ValueError(f'two variables of the model are called {name!r}; rename one of its parts')
+    found[name] = variable.get_value() if _is_variable(variable) else variable
+  return found
+
+
+def _is_variable(leaf: Any) -> bool:
+  """Of a state: bare arrays of a model are leaves too."""
+  return isinstance(leaf, nnx.Variable)

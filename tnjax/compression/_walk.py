@@ -21,11 +21,13 @@ class Place:
     path: '/'-joined NNX path, the first one of a layer that has several.
     layer: dense or factorised.
     leader: path of the first layer with the very same weight Variable; its own where it is that.
+    tie: why that Variable has to stay, '' if it may go.
   """
 
   path: str
   layer: nnx.Module
   leader: str
+  tie: str
 
   @property
   def kind(self) -> type[nn.Factorised] | None:
@@ -70,13 +72,28 @@ class Place:
 
 def walk(model: nnx.Module) -> dict[str, Place]:
   """Every layer with a weight, dense or factorised, in the model's order."""
+  layers, holders = {}, {}
+  for parts, node in nnx.iter_graph(model):
+    if not isinstance(node, nnx.Pytree):
+      continue
+    weight = _variable(node) if isinstance(node, nnx.Module) else None
+    path = '/'.join(map(str, parts))
+    if weight is not None:
+      layers[path] = (node, weight)
+    for name, value in vars(node).items():
+      if isinstance(value, nnx.Variable) and value is not weight:
+        holders.setdefault(id(value), f'{path}/{name}'.lstrip('/'))
   found: dict[str, Place] = {}
   leaders: dict[int, str] = {}
-  for parts, module in nnx.iter_modules(model):
-    variable = _variable(module)
-    if variable is not None:
-      path = '/'.join(map(str, parts))
-      found[path] = Place(path, module, leaders.setdefault(id(variable), path))
+  for path, _ in nnx.iter_modules(model):
+    path = '/'.join(map(str, path))
+    if path not in layers:
+      continue
+    layer, weight = layers[path]
+    tie = f'its weight is {holders[id(weight)]} too' if id(weight) in holders else ''
+    if not isinstance(weight, nnx.Param):
+      tie = f'its weight is a {type(weight).__name__}, no nnx.Param, so nothing would train factors'
+    found[path] = Place(path, layer, leaders.setdefault(id(weight), path), tie)
   return found
 
 

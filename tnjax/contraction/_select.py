@@ -45,6 +45,8 @@ def select(
   """
   sizes = dict(network.sizes)
   indices = {label: _checked(label, index, sizes) for label, index in at.items()}
+  if batch in sizes:
+    raise ValueError(f'batch={batch!r} is a label of the network; give the new axis another name')
   lengths = {index.shape for index in indices.values() if index.ndim}
   if len(lengths) > 1:
     raise ValueError(

@@ -57,15 +57,16 @@ def cifar_resnet(
     raise ValueError(f"shortcut={shortcut!r} must be 'pad' or 'projection'")
   if len(widths) != 3 or list(widths) != sorted(widths):
     raise ValueError(f'widths={tuple(widths)} must be three sizes that do not fall')
+  widths, (mean, std) = tuple(map(int, widths)), (tuple(map(float, v)) for v in (mean, std))
   net = CifarResNet((depth - 2) // 6, version, shortcut, widths, num_classes, mean, std, rngs)
   given = {
     'depth': depth,
     'version': version,
     'shortcut': shortcut,
-    'widths': tuple(widths),
+    'widths': widths,
     'num_classes': num_classes,
-    'mean': tuple(mean),
-    'std': tuple(std),
+    'mean': mean,
+    'std': std,
   }
   net.arguments = tuple(given.items())
   return net

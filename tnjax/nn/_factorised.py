@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array, lax
 
@@ -123,15 +124,16 @@ class Factorised(nnx.Module):
       ValueError: a masked or input-dilated convolution, a layer with callables of its own, or a
         scheme that does not fit the weight.
     """
-    scheme = scheme.resolve(*cls.weights(dense), keys=cls.keys(dense, key))
-    layer = cls.abstract(dense, scheme)
-    layer.fill(dense, fit_all(layer.parametrization, cls.weights(dense), cls.keys(dense, key)))
+    weights, keys = cls.weights(dense), cls.keys(dense, key)
+    layer = cls.abstract(dense, scheme.resolve(*weights, keys=keys))
+    layer.fill(dense, fit_all(layer.parametrization, weights, keys))
     return layer
 
   @classmethod
   def weights(cls, dense: nnx.Module) -> list[Array]:
     """The weights of a dense layer as a scheme sees them: one, or those of a stack."""
     stored = getattr(dense, cls.WEIGHT)[...]
+    stored = jax.device_put(stored) if isinstance(stored, np.ndarray) else stored
     shape = cls.weight_shape(dense)
     if not cls.stack_shape(dense):
       return [stored.reshape(shape)]
@@ -178,11 +180,11 @@ class Factorised(nnx.Module):
           setattr(layer, name, type(one)(shape))
     return layer
 
-  def to_dense(self) -> nnx.Module:
-    """The dense flax layer with the rebuilt weight."""
+  def to_dense(self, weight: nnx.Param | None = None) -> nnx.Module:
+    """The dense flax layer with the rebuilt weight, or with one that was rebuilt before."""
     options = {name: getattr(self, name) for name in self.SHARED}
     dense = nnx.eval_shape(lambda: self.dense_class(**options, rngs=nnx.Rngs(0)))
-    setattr(dense, self.WEIGHT, nnx.Param(self.kernel))
+    setattr(dense, self.WEIGHT, nnx.Param(self.kernel) if weight is None else weight)
     if self.bias is not None:
       dense.bias = nnx.Param(copied(self.bias[...]))
     return dense
@@ -226,7 +228,11 @@ class Factorised(nnx.Module):
 
 def copied(x: Array) -> Array:
   """A buffer of its own, without a program compiled for the copy of every shape."""
-  return x if isinstance(x, jax.core.Tracer) else jax.device_put(x, x.sharding, may_alias=False)
+  if isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct):
+    return x
+  if not isinstance(x, jax.Array):  # NumPy's, as a restored checkpoint has them
+    return jax.device_put(np.array(x))
+  return jax.device_put(x, x.sharding, may_alias=False)
 
 
 def check_channels(inputs: Array, channels: int) -> None:

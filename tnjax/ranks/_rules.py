@@ -5,6 +5,7 @@ A rule sees a weight as its `Unfoldings`; `NEEDS` is the part of them that the f
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -51,7 +52,7 @@ class Tolerance:
 
   def __post_init__(self) -> None:
     """Refuses what is no relative error."""
-    _check('eps', self.eps, 0 <= self.eps < math.inf, 'a relative error, at least 0')
+    _settle(self, 'eps', lambda x: 0 <= x < math.inf, 'a relative error, at least 0')
 
   def resolve(self, weight: Unfoldings) -> tuple[int, ...]:
     """Ranks for the weight."""
@@ -76,7 +77,7 @@ class Energy:
 
   def __post_init__(self) -> None:
     """Refuses what is no fraction."""
-    _check('share', self.share, 0 < self.share <= 1, 'a fraction in (0, 1]')
+    _settle(self, 'share', lambda x: 0 < x <= 1, 'a fraction in (0, 1]')
 
   def resolve(self, weight: Unfoldings) -> tuple[int, ...]:
     """Ranks for the weight."""
@@ -106,7 +107,7 @@ class Evbmf:
 
   def __post_init__(self) -> None:
     """Refuses what is no weakening factor."""
-    _check('weaken', self.weaken, 0 <= self.weaken <= 1, 'in [0, 1]')
+    _settle(self, 'weaken', lambda x: 0 <= x <= 1, 'in [0, 1]')
 
   def resolve(self, weight: Unfoldings) -> tuple[int, ...]:
     """Ranks for the weight."""
@@ -122,6 +123,9 @@ class Evbmf:
 Rule = Tolerance | Energy | Evbmf
 
 
-def _check(name: str, value: float, fits: bool, meaning: str) -> None:
-  if isinstance(value, bool) or not fits:
-    raise ValueError(f'{name}={value!r} must be {meaning}')
+def _settle(rule: object, name: str, fits: Callable[[float], bool], meaning: str) -> None:
+  """A number, as the plain float that JSON can hold."""
+  value = getattr(rule, name)
+  if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(value):
+    raise ValueError(f'{type(rule).__name__}: {name}={value!r} must be {meaning}')
+  object.__setattr__(rule, name, float(value))

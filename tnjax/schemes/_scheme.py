@@ -7,6 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 
 import jax
+import numpy as np
 from jax import Array
 
 from tnjax.ranks import Energy, Evbmf, Rule, Tolerance
@@ -43,7 +44,9 @@ class Scheme:
   solver: Solver | None = None
 
   def __post_init__(self) -> None:
-    """Refuses settings that no weight could satisfy."""
+    """Brings the settings to plain data, and refuses those that no weight could satisfy."""
+    for field in ('ranks', 'in_modes', 'out_modes', 'shape'):
+      object.__setattr__(self, field, self._frozen(field))
     if (self.rate is None) == (self.ranks is None):
       raise ValueError(
         f'{self.name}: give either rate or ranks, not rate={self.rate} and ranks={self.ranks}'
@@ -52,6 +55,8 @@ class Scheme:
       raise ValueError(f'unknown scheme {self.name!r}; the schemes are {", ".join(METHODS)}')
     if self.rate is not None and not (isinstance(self.rate, numbers.Real) and 0 < self.rate <= 1):
       raise ValueError(f'{self.name}: rate={self.rate!r} must be in (0, 1]')
+    if self.rate is not None:
+      object.__setattr__(self, 'rate', float(self.rate))
     if self.order is not None and not (isinstance(self.order, int) and self.order >= 1):
       raise ValueError(f'{self.name}: order={self.order!r} must be an int of at least 1')
     for field in ('in_modes', 'out_modes', 'shape'):
@@ -61,11 +66,28 @@ class Scheme:
     if self.format not in FORMATS:
       raise ValueError(f'{self.name}: format={self.format!r} must be one of {", ".join(FORMATS)}')
     self._check_rule()
+    if not isinstance(self.solver, Solver | None):
+      raise ValueError(f'{self.name}: solver={self.solver!r} must be a tn.schemes.Solver')
     if self.solver is not None and not self.stored.runs(self.solver):
       raise ValueError(
         f'{self.name}: solver {self.solver.name!r} does not find a {self.stored.record.__name__}, '
         f'which it stores; {", ".join(self.stored.solvers)} do'
       )
+
+  def _frozen(self, field: str) -> int | tuple[int, ...] | Rule | None:
+    value = getattr(self, field)
+    if value is None or isinstance(value, Rule):
+      return value
+    try:
+      return operator.index(value) if field == 'ranks' else (*map(operator.index, value),)
+    except TypeError:
+      pass
+    try:
+      return tuple(map(operator.index, value))
+    except TypeError:
+      raise ValueError(
+        f'{self.name}: {field}={value!r} must be an int or a sequence of ints'
+      ) from None
 
   def _check_rule(self) -> None:
     rule = self.ranks
@@ -116,7 +138,10 @@ class Scheme:
     try:
       if isinstance(given.get('ranks'), Mapping):
         rule = dict(given['ranks'])
-        given['ranks'] = _RULES[rule.pop('rule')](**rule)
+        name = rule.pop('rule')
+        if name not in _RULES:
+          raise ValueError(f'unknown rank rule {name!r}; the rules are {", ".join(_RULES)}')
+        given['ranks'] = _RULES[name](**rule)
       if given.get('solver') is not None:
         given['solver'] = Solver(**given['solver'])
       return cls(**given)
@@ -154,13 +179,15 @@ class Scheme:
     """
     if not isinstance(self.ranks, Rule):
       return self
+    if len({np.shape(weight) for weight in weights}) != 1:
+      raise ValueError(f'weights have shapes {[np.shape(w) for w in weights]}; they need one shape')
     for weight in weights:
       if isinstance(weight, jax.core.Tracer | jax.ShapeDtypeStruct):
         raise ValueError(
           f'{self.name}: ranks={self.ranks} is found from the values of the weight, which is '
           'traced or abstract here; call Scheme.resolve(weight) outside and pass what it returns'
         )
-    form = METHODS[self.name][0](self, checked_shape(weights[0].shape))
+    form = METHODS[self.name][0](self, checked_shape(np.shape(weights[0])))
     row = FORMATS[form.format]
     found = []
     for weight, key in zip(weights, keys or [None] * len(weights), strict=True):

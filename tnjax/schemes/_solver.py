@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 
 from tnjax.decompositions import METHODS
@@ -48,8 +49,12 @@ class Solver:
       value = getattr(self, field)
       if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f'solver {self.name!r}: {field}={value!r} must be an int of at least 1')
-    if self.tol is not None and not 0 <= self.tol < math.inf:
-      raise ValueError(f'solver {self.name!r}: tol={self.tol!r} must be a float of at least 0')
+    if self.tol is not None:
+      if not isinstance(self.tol, numbers.Real) or not 0 <= self.tol < math.inf:
+        raise ValueError(f'solver {self.name!r}: tol={self.tol!r} must be a float of at least 0')
+      object.__setattr__(self, 'tol', float(self.tol))
+    if not isinstance(self.correct, bool | None):
+      raise ValueError(f'solver {self.name!r}: correct={self.correct!r} must be a bool')
     if self.init not in (None, 'random', 'hosvd'):
       raise ValueError(f"solver {self.name!r}: init={self.init!r} must be 'random' or 'hosvd'")
 

@@ -1,6 +1,5 @@
 """The nine methods by name: what a user writes."""
 
-import operator
 from collections.abc import Sequence
 
 from tnjax import ranks as ranks_lib
@@ -12,12 +11,12 @@ Ranks = int | Sequence[int] | ranks_lib.Rule | None
 
 def svd(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = None) -> Scheme:
   """Matrix factorisation of the kernel (h S) x (w T): a vertical and a horizontal convolution."""
-  return Scheme('svd', rate, _frozen(ranks), solver=solver)
+  return Scheme('svd', rate, ranks, solver=solver)
 
 
 def cp(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = None) -> Scheme:
   """CP of the kernel as S, hw, T: 1x1, depthwise, 1x1; a matrix or 1x1 kernel is that of `svd`."""
-  return Scheme('cp', rate, _frozen(ranks), solver=solver)
+  return Scheme('cp', rate, ranks, solver=solver)
 
 
 def tk(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = None) -> Scheme:
@@ -25,7 +24,7 @@ def tk(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = N
 
   A matrix or 1x1 kernel is that of `svd`, with one rank.
   """
-  return Scheme('tk', rate, _frozen(ranks), solver=solver)
+  return Scheme('tk', rate, ranks, solver=solver)
 
 
 def tt(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = None) -> Scheme:
@@ -33,12 +32,12 @@ def tt(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = N
 
   A matrix or 1x1 kernel is that of `svd`, with one rank.
   """
-  return Scheme('tt', rate, _frozen(ranks), solver=solver)
+  return Scheme('tt', rate, ranks, solver=solver)
 
 
 def tr(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = None) -> Scheme:
   """Tensor ring S, h, w, T, TR-SVD refined by ALS; four ranks (r_0, ..., r_3)."""
-  return Scheme('tr', rate, _frozen(ranks), solver=solver)
+  return Scheme('tr', rate, ranks, solver=solver)
 
 
 def r_cp(
@@ -53,8 +52,8 @@ def r_cp(
 
   `in_modes` and `out_modes` give explicit splits in place of `order`.
   """
-  modes = _frozen(in_modes), _frozen(out_modes)
-  return Scheme('r_cp', rate, _frozen(ranks), order, *modes, solver=solver)
+  modes = in_modes, out_modes
+  return Scheme('r_cp', rate, ranks, order, *modes, solver=solver)
 
 
 def r_tk(
@@ -66,8 +65,8 @@ def r_tk(
   solver: Solver | None = None,
 ) -> Scheme:
   """Tucker of h, w, s1..sm, t1..tm with h and w kept; 2m ranks, inputs first."""
-  modes = _frozen(in_modes), _frozen(out_modes)
-  return Scheme('r_tk', rate, _frozen(ranks), order, *modes, solver=solver)
+  modes = in_modes, out_modes
+  return Scheme('r_tk', rate, ranks, order, *modes, solver=solver)
 
 
 def r_tt(
@@ -83,8 +82,8 @@ def r_tt(
   The automatic split of the output channels is reversed, as in the released code; m ranks for a
   kernel, m - 1 for a matrix.
   """
-  modes = _frozen(in_modes), _frozen(out_modes)
-  return Scheme('r_tt', rate, _frozen(ranks), order, *modes, solver=solver)
+  modes = in_modes, out_modes
+  return Scheme('r_tt', rate, ranks, order, *modes, solver=solver)
 
 
 def shuffled(
@@ -98,9 +97,7 @@ def shuffled(
 
   The default shape is the weight's own. Saves storage, not multiply-adds (RsTD, Li et al. 2019).
   """
-  return Scheme(
-    'shuffled', rate, _frozen(ranks), format=format, shape=_frozen(shape), solver=solver
-  )
+  return Scheme('shuffled', rate, ranks, format=format, shape=shape, solver=solver)
 
 
 _MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled)}
@@ -116,16 +113,3 @@ def by_name(name: str, rate: float) -> Scheme:
   if name not in NAMES:
     raise ValueError(f'unknown scheme {name!r}; the schemes are {", ".join(NAMES)}')
   return _MAKERS[name](rate=rate)
-
-
-def _frozen(values: Ranks) -> int | tuple[int, ...] | ranks_lib.Rule | None:
-  if values is None or isinstance(values, ranks_lib.Rule):
-    return values
-  try:
-    return operator.index(values)
-  except TypeError:
-    pass
-  try:
-    return tuple(operator.index(v) for v in values)
-  except TypeError:
-    raise ValueError(f'{values!r} must be an int or a sequence of ints') from None

@@ -226,3 +226,50 @@ def test_double_precision_is_not_lost_silently(tmp_path):
     equal(model, tn.load(tmp_path / 'a', model=model))
   with pytest.raises(ValueError, match='jax_enable_x64'):
     tn.load(tmp_path / 'a', model=nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
+
+
+def test_ties_survive_whatever_the_order_of_paths(tmp_path):
+  with nnx.set_graph_mode(True):
+    layers = [nnx.Linear(16, 16, rngs=nnx.Rngs(i)) for i in range(11)]
+    layers[10].kernel = layers[2].kernel  # 'layers/10' sorts before 'layers/2'
+    model = nnx.Sequential(*layers)
+    small, _ = tn.compress(model, (('.*', tn.schemes.shuffled(rate=0.5)),), KEY)
+    tn.save(tmp_path / 'a', small)
+    again = tn.load(tmp_path / 'a', model=model)
+    assert again.layers[10].core_0 is again.layers[2].core_0
+    assert again.layers[10].index is again.layers[2].index
+    assert nnx.graphdef(again) == nnx.graphdef(small)
+
+
+def test_another_dtype_in_the_header_is_damage(tmp_path):
+  model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
+  tn.save(tmp_path / 'a', model)
+  content = (tmp_path / 'a').read_bytes()
+  (tmp_path / 'b').write_bytes(content.replace(b'"dtype":"F32"', b'"dtype":"I32"'))
+  with pytest.raises(ValueError, match='damaged'):
+    tn.load(tmp_path / 'b', model=model)
+
+
+def test_bare_arrays_of_a_module_survive(tmp_path):
+  class Bare(nnx.Module):
+    def __init__(self, value):
+      self.mean = jnp.full(3, value)
+      self.count = nnx.Variable(jnp.asarray(value))
+
+  tn.save(tmp_path / 'a', Bare(2.0))
+  again = tn.load(tmp_path / 'a', model=Bare(0.0))
+  np.testing.assert_array_equal(again.mean, [2, 2, 2])
+  assert again.count[...] == 2
+
+
+@pytest.mark.parametrize(
+  ('save', 'message'),
+  [
+    (lambda folder, m: tn.save(folder, m), 'is a folder'),
+    (lambda folder, m: tn.save(folder / 'a', m, notes={'a': jnp.ones(2)}), 'notes.*JSON'),
+  ],
+)
+def test_what_cannot_be_saved_is_named(tmp_path, save, message):
+  with pytest.raises(ValueError, match=message):
+    save(tmp_path, nnx.Linear(2, 2, rngs=nnx.Rngs(0)))
+  assert not list(tmp_path.iterdir())

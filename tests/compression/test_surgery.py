@@ -151,3 +151,61 @@ def test_equal_layers_of_another_precision_are_not_mixed():
     kernel, rebuilt = (np.asarray(a, 'float32') for a in (dense.kernel[...], layer.kernel))
     gap = np.linalg.norm(rebuilt - kernel) / np.linalg.norm(kernel)
     np.testing.assert_allclose(row.relative_error, gap, rtol=2e-2)
+
+
+def test_weights_that_something_else_holds_stay():
+  class Holder(nnx.Module):
+    def __init__(self):
+      self.embed = nnx.Embed(32, 8, rngs=nnx.Rngs(0))
+      self.out = self.embed.embedding
+      self.frozen = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+      self.frozen.kernel = nnx.Variable(self.frozen.kernel[...])
+      self.free = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+
+  with nnx.set_graph_mode(True):
+    small, report = tn.compress(Holder(), (('.*', SVD),))
+    rows = {row.path: row for row in report.layers}
+    assert rows['embed'].reason == 'its weight is out too'
+    assert 'no nnx.Param' in rows['frozen'].reason
+    assert rows['free'].scheme == 'svd'
+    trained = sum(v.size for v in jax.tree.leaves(nnx.state(small, nnx.Param)))
+    assert report.params == trained
+    assert small.out is small.embed.embedding
+
+
+def test_values_of_numpy_as_a_checkpoint_restores_them():
+  model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
+  expected, _ = tn.compress(model, (('.*', SVD),))
+  nnx.update(model, jax.tree.map(np.asarray, nnx.state(model)))
+  small, _ = tn.compress(model, (('.*', SVD),))
+  np.testing.assert_array_equal(small.layers[0].core_0[...], expected.layers[0].core_0[...])
+  assert isinstance(small.layers[0].bias.get_value(), jax.Array)
+
+
+def test_within_a_trace_values_at_hand_are_decomposed_on_the_host():
+  dense = nnx.Conv(8, 8, (3, 3), rngs=nnx.Rngs(0))
+  scheme = tn.schemes.cp(ranks=10)
+  x = jnp.ones((1, 5, 5, 8))
+  made = jax.jit(lambda x: tn.nn.Conv.from_dense(dense, scheme, KEY)(x))(x)
+  np.testing.assert_allclose(made, tn.nn.Conv.from_dense(dense, scheme, KEY)(x), atol=1e-5)
+
+
+def test_layers_on_several_devices_keep_them():
+  if len(jax.devices()) < 2:
+    pytest.skip('needs two devices')
+  model = nnx.Sequential(*(nnx.Conv(4, 4, (3, 3), rngs=nnx.Rngs(i)) for i in range(2)))
+  for layer, device in zip(model.layers, jax.devices()):
+    nnx.update(layer, jax.device_put(nnx.state(layer), device))
+  for solver in (Solver('cp_als'), Solver('cp_als', correct=True, max_iters=3)):
+    small, _ = tn.compress(model, (('.*', tn.schemes.cp(ranks=2, solver=solver)),), KEY)
+    for layer, device in zip(small.layers, jax.devices()):
+      assert layer.factor_0.get_value().devices() == {device}
+
+
+def test_abstract_models_are_refused_by_path():
+  model = nnx.eval_shape(lambda: nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0))))
+  with pytest.raises(ValueError, match='layers/0: its weight is abstract'):
+    tn.compress(model, (('.*', SVD),))
+  assert tn.compression.plan(model, (('.*', SVD),)).params == 40
+  with pytest.raises(ValueError, match='layers/0: its factors are abstract'):
+    tn.to_dense(tn.compression.skeleton(model, (('.*', SVD),)))

@@ -111,3 +111,15 @@ def test_bad_solvers_are_named(make, message):
 def test_schemes_with_solvers_are_plain_data(scheme):
   assert Scheme.from_dict(json.loads(json.dumps(scheme.as_dict()))) == scheme
   assert hash(Scheme.from_dict(scheme.as_dict())) == hash(scheme)
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float32'])
+def test_errors_at_full_rank_are_those_of_the_rounded_factors(dtype):
+  weight = jax.random.normal(KEY, (12, 10)).astype(dtype)
+  p = tn.schemes.svd(ranks=10).bind(weight.shape)
+  for found in (p.fit(weight), jax.jit(p.fit)(weight)):
+    factors = {n: np.asarray(a, 'float64') for n, a in found.factors.items()}
+    wide = np.asarray(weight, 'float64')
+    gap = np.linalg.norm(p.dense(factors) - wide) / np.linalg.norm(wide)
+    rounding = float(jnp.finfo('float32').eps)  # of the residual, which XLA takes in float32
+    np.testing.assert_allclose(found.relative_error, gap, rtol=0.02, atol=rounding)

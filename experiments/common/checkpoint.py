@@ -59,7 +59,7 @@ class Checkpoint:
       return structure.unflatten(leaves), step
     except Exception as error:  # orbax raises many kinds for a damaged folder
       text = ' '.join(str(error).split())[:200]
-      logging.warning('%s cannot be read, starting over: %s', self._folder, text)
+      logging.error('%s cannot be read, starting over: %s', self._folder, text)
       self.delete()
       return state, 0
 

@@ -20,18 +20,27 @@ _PACKAGES = ('tnjax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy')
 
 
 @contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+  """Lets an OSError of the block name a file: a full disk does not say where."""
+  try:
+    yield
+  except OSError as error:
+    if error.errno is not None and error.filename is None:
+      error.filename = str(path)
+    raise
+
+
+@contextlib.contextmanager
 def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary path beside `path` that replaces it if the block succeeds."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f'.{path.stem}.partial{path.suffix}')
   try:
-    yield partial
-    with partial.open('rb+') as file:
-      os.fsync(file.fileno())
-    os.replace(partial, path)
-  except OSError as error:
-    error.filename = error.filename or str(path)  # a full disk does not say where
-    raise
+    with naming(path):
+      yield partial
+      with partial.open('rb+') as file:
+        os.fsync(file.fileno())
+      os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
 
@@ -79,7 +88,8 @@ def write_csv(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
   """Writes rows under one header; nested values as JSON."""
   out = io.StringIO()
   if rows:
-    writer = csv.DictWriter(out, rows[0].keys(), lineterminator='\n')
+    names = dict.fromkeys(key for row in rows for key in row)  # rows of older versions have fewer
+    writer = csv.DictWriter(out, names, lineterminator='\n')
     writer.writeheader()
     writer.writerows(
       {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in row.items()}
@@ -126,7 +136,7 @@ def fingerprint(*arrays: np.ndarray) -> str:
   digest = hashlib.sha256()
   for array in arrays:
     digest.update(f'{array.dtype}{array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(array.tobytes())  # a buffer of bfloat16 is refused
   return digest.hexdigest()
 
 

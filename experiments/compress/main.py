@@ -38,7 +38,7 @@ def prepare(this: job.Job) -> Study | None:
     _check_seed(config.weights, seed)
   model = network.build(config.model, config.dataset, config.seed)
   if config.weights is not None:
-    network.load(config.weights, model)
+    network.check_dense(config.weights, network.load(config.weights, model))
   check(config, model)
   size = min(config.batch_size, len(load(config.seed).train))
   mesh.check_batch(this.mesh, size)
@@ -57,18 +57,14 @@ def _load(this: job.Job, seed: int) -> data.Dataset:
 def _evaluate(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
   config = this.config
   about = network.description(config.eval)
-  if about is None:
-    model = network.build(config.evaluated_model, config.dataset, config.seed)
-    network.load(config.eval, model)
-  else:
-    for name in ('dataset', 'model'):
-      if getattr(config, name) not in (None, about[name]):
-        raise ValueError(
-          f'--eval={config.eval} is a network for --{name}={about[name]}, not '
-          f'{getattr(config, name)}'
-        )
-    _check_seed(config.eval, config.seed)
-    model = network.restore(config.eval)
+  for name in ('dataset', 'model'):
+    if about is not None and getattr(config, name) not in (None, about[name]):
+      raise ValueError(
+        f'--eval={config.eval} is a network for --{name}={about[name]}, not {getattr(config, name)}'
+      )
+  _check_seed(config.eval, config.seed)
+  name = about['model'] if about else config.evaluated_model
+  model = network.load(config.eval, network.build(name, config.dataset, config.seed))
   dataset = load(config.seed)
   accuracy = evaluate(model, dataset.test, dataset.scale, EVAL_BATCH, this.progress)
   this.progress.print(

@@ -1,17 +1,16 @@
-"""The network under compression: building, loading, saving."""
+"""The network under compression: building, and loading trained weights."""
 
-import json
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 import tnjax as tn
-from experiments.common.results import atomic
+from experiments.common.arrays import host
+
+_NOTES = {'dataset', 'model', 'layers', 'scheme', 'rate', 'seed'}
 
 
 def build(name: str, dataset: str, seed: int) -> nnx.Module:
@@ -31,92 +30,71 @@ def build(name: str, dataset: str, seed: int) -> nnx.Module:
     raise ValueError(f'--model={name}: {error}') from None
 
 
-def save(path: pathlib.Path, model: nnx.Module, description: Mapping) -> None:
-  """All variables under their '/'-joined NNX paths as safetensors, `description` as metadata."""
-  from safetensors.numpy import save as packed
-
-  arrays = {p: np.asarray(v[...]) for p, v in _variables(model).items()}
-  with atomic(path) as partial:
-    partial.write_bytes(packed(arrays, {'tnjax': json.dumps(description)}))
-
-
 def description(path: str | pathlib.Path) -> dict | None:
-  """What `save` wrote beside the arrays; None for a file that is not ours."""
-  path = pathlib.Path(path)
-  if path.suffix != '.safetensors' or not path.is_file():
+  """What the job noted in a file of its own; None for any other file.
+
+  Raises:
+    ValueError: one of ours that is damaged.
+  """
+  if not _ours(path):
     return None
-  from safetensors import SafetensorError, safe_open
-
-  try:
-    with safe_open(path, 'np') as file:
-      metadata = file.metadata() or {}
-  except SafetensorError as error:
-    raise ValueError(f'weights file {path} cannot be read: {error}') from error
-  if 'tnjax' not in metadata:
-    return None
-  try:
-    about = json.loads(metadata['tnjax'])
-    if {'dataset', 'model', 'layers', 'scheme', 'rate', 'seed'} <= about.keys():
-      return about
-  except (ValueError, AttributeError):
-    pass
-  raise ValueError(f'weights file {path} has damaged metadata; write it again')
+  about = tn.compression.describe(path)
+  notes = about.get('notes', about)  # before tn.save, the notes were all there was
+  if notes.keys() >= _NOTES:
+    return notes
+  if 'format' in about:
+    return None  # written by tn.save, but not by this job
+  raise ValueError(f'{path} has a damaged description; write it again')
 
 
-def load(path: str | pathlib.Path, model: nnx.Module) -> None:
-  """Sets every variable of a model, or of a skeleton, from a file: ours or in PyTorch naming.
+def load(path: str | pathlib.Path, model: nnx.Module) -> nnx.Module:
+  """The network in a file, ours or in PyTorch naming.
+
+  Args:
+    path: the file.
+    model: its architecture, dense; left unchanged.
 
   Raises:
     FileNotFoundError, ValueError: no such file, damaged, or of another architecture; names the
       first array that does not fit and both shapes.
   """
-  ours = description(path) is not None
+  if _ours(path):
+    found = tn.load(path, model=model)
+    flat = nnx.to_flat_state(nnx.state(found))
+    _check_finite(path, (('/'.join(map(str, name)), host(v[...])) for name, v in flat))
+    return found
   arrays = tn.models.read_weights(path)
+  _check_finite(path, arrays.items())
+  found = nnx.clone(model)
   try:
-    for name, array in arrays.items():
-      if not np.isfinite(array).all():
-        raise ValueError(f'weights array {name!r}, of shape {array.shape}, has NaN or infinities')
-    if not ours:
-      tn.models.import_torch(model, arrays)
-      return
-    variables = _variables(model)
-    for name, variable in variables.items():
-      if name not in arrays:
-        raise ValueError(
-          f'weights have no array {name!r}; the model needs it with shape {variable.shape}'
-        )
-      if arrays[name].shape != variable.shape:
-        raise ValueError(
-          f'weights array {name!r} has shape {arrays[name].shape}; the model needs {variable.shape}'
-        )
-    if extra := sorted(arrays.keys() - variables.keys()):
+    tn.models.import_torch(found, arrays)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  return found
+
+
+def check_dense(path: str | pathlib.Path, model: nnx.Module) -> None:
+  """Raises ValueError if the model of a file has been compressed already."""
+  for place in tn.compression.walk(model).values():
+    if place.factorised:
       raise ValueError(
-        f'weights array {extra[0]!r} has shape {arrays[extra[0]].shape}; the model '
-        'has no variable for it'
+        f'{path}: layer {place.path!r} is compressed already; --weights takes a network before '
+        'compression, --eval any'
       )
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-  state = [(p, v.replace(jnp.asarray(arrays['/'.join(map(str, p))]))) for p, v in _flat(model)]
-  nnx.update(model, nnx.from_flat_state(state))
 
 
-def restore(path: str | pathlib.Path) -> nnx.Module:
-  """The model saved in one of our files, compressed or not."""
-  about = description(path)
+def _check_finite(path: str | pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+  for name, array in arrays:
+    if not np.isfinite(array).all():
+      raise ValueError(f'{path}: array {name!r}, of shape {array.shape}, has NaN or infinities')
+
+
+def _ours(path: str | pathlib.Path) -> bool:
+  """Whether a library or job of tnjax, now or before there was tn.save, wrote it."""
+  from safetensors import SafetensorError, safe_open
+
   try:
-    model = build(about['model'], about['dataset'], about['seed'])
-    if about['scheme']:
-      rules = ((about['layers'], tn.schemes.by_name(about['scheme'], about['rate'])),)
-      model = tn.compression.skeleton(model, rules)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-  load(path, model)
-  return model
-
-
-def _flat(model: nnx.Module) -> list:
-  return list(nnx.to_flat_state(nnx.state(model)))
-
-
-def _variables(model: nnx.Module) -> dict[str, nnx.Variable | jax.Array]:
-  return {'/'.join(map(str, path)): variable for path, variable in _flat(model)}
+    with safe_open(path, 'np') as file:
+      return 'tnjax' in (file.metadata() or {})
+  except (SafetensorError, OSError):
+    return False

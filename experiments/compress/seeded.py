@@ -39,7 +39,7 @@ class Seeded:
     if self.config.weights is None:
       self._train()
     else:
-      network.load(self.config.weights, self.model)
+      self.model = network.load(self.config.weights, self.model)
 
   def facts(self) -> dict:
     """What the report says of the network before compression."""
@@ -76,7 +76,8 @@ class Seeded:
     about = {key: getattr(self.config, key) for key in ('dataset', 'model', 'layers')}
     about |= {'seed': self.seed, 'scheme': None, 'rate': None}
     path = self._path(name, kind)
-    network.save(path, model, about | row)
+    with results.naming(path):
+      tn.save(path, model, notes=about | row)
     return str(path.relative_to(self._folder)), results.sha256(path)
 
   def named(self, name: str) -> str:
@@ -95,7 +96,7 @@ class Seeded:
       self.save(self.model, 'baseline')
     elif mesh.primary():
       with job.one_line(ValueError):  # damaged since it was written
-        network.load(self._path('baseline'), self.model)
+        self.model = network.load(self._path('baseline'), self.model)
     nnx.update(self.model, mesh.broadcast(nnx.state(self.model)))
     self.forget('train')
 
@@ -116,7 +117,7 @@ class Seeded:
     )
 
   def _checkpoint(self, name: str) -> Checkpoint:
-    return Checkpoint(self._folder / 'checkpoints' / f'{self.named(name)}.npz')
+    return Checkpoint(self._folder / 'checkpoints' / self.named(name))
 
   def _path(self, name: str, kind: str = '') -> pathlib.Path:
     return self._folder / 'weights' / f'{self.named(name)}{kind and "_"}{kind}.safetensors'

@@ -104,6 +104,8 @@ class Study:
     after = seeded.accuracy(model) if steps else before
     return {
       'ranks': {layer.path: list(layer.ranks) for layer in table.compressed},
+      'layers': {layer.path: _facts(layer) for layer in table.compressed},
+      'not_converged': sum(layer.converged is False for layer in table.compressed),
       'params': table.params,
       'params_ratio': table.params_ratio,
       'kernel_params': table.kernel_params,
@@ -123,10 +125,12 @@ class Study:
 
   def _done(self, row: Mapping) -> None:
     self._seeded.forget(f'{row["scheme"]}_{row["rate"]:g}')
+    unfinished = row['not_converged']
     self._job.progress.print(
       f'{row["scheme"]:>8} {row["rate"]:4.0%}: {row["kernel_params_ratio"]:6.1%} of the kernels, '
       f'error {row["relative_error"]:.3f}, accuracy {row["accuracy_decomposed"]:.2%} -> '
       f'{row["accuracy_finetuned"]:.2%}'
+      + (f' ({unfinished} of {len(row["layers"])} layers not converged)' if unfinished else '')
     )
 
   def _at(self, seed: int) -> Seeded:
@@ -171,6 +175,12 @@ def table(report: Mapping) -> str:
     'kernels, of the network, of the network.'
   )
   return '\n'.join([text[0], '-' * len(text[0]), *text[1:], foot])
+
+
+def _facts(layer: tn.compression.LayerReport) -> dict:
+  """What the solver knew of a layer."""
+  names = ('ranks', 'params', 'relative_error', 'num_iters', 'converged')
+  return {name: getattr(layer, name) for name in names}
 
 
 def _accuracy(row: Mapping, name: str) -> str:

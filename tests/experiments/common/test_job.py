@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -102,7 +103,8 @@ def test_what_a_user_can_mend_is_one_line_and_saves_what_there_is(start, tmp_pat
 
 def test_the_compile_cache_is_the_users_the_flags_or_none(tmp_path, monkeypatch):
   updates = {}
-  monkeypatch.setattr(job.jax.config, 'update', updates.__setitem__)
+  unset = types.SimpleNamespace(jax_compilation_cache_dir=None, update=updates.__setitem__)
+  monkeypatch.setattr(job.jax, 'config', unset)  # that of the tests has a folder
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'home'))
   for folder, found in (
     (None, tmp_path / 'home' / 'tnjax' / 'xla'),

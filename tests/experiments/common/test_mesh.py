@@ -66,11 +66,11 @@ class Dies(Checkpoint):
 
 whole, _ = fit(four, 3, 'whole', Net())
 try:
-  fit(four, 3, 'part', Net(), Dies(folder / 'part.npz', every=0.0))
+  fit(four, 3, 'part', Net(), Dies(folder / 'part', every=0.0))
 except Killed:
   pass
 model = Net()
-resumed, lines = fit(one, 3, 'part', model, Checkpoint(folder / 'part.npz'))
+resumed, lines = fit(one, 3, 'part', model, Checkpoint(folder / 'part'))
 print(json.dumps({
   'gradient': gap(*gradients), 'loss': abs(losses[0] / losses[1] - 1),
   'resumed': gap(resumed, whole), 'steps': [line['step'] for line in lines],

@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch):
       raise Killed
 
   monkeypatch.setattr(Checkpoint, 'save_if_due', save_and_die)
-  path, metrics = tmp_path / 'run.npz', Metrics(tmp_path / 'metrics.jsonl')
+  path, metrics = tmp_path / 'run_0.2', Metrics(tmp_path / 'metrics.jsonl')
   with pytest.raises(Killed):
     fit(resumed, 60, Checkpoint(path, every=0.0), metrics=metrics)
   monkeypatch.setattr(Checkpoint, 'save_if_due', original)
@@ -142,7 +144,7 @@ def test_any_loss_trains_what_the_filter_names_and_keeps_its_keys(tmp_path):
   trainable = nnx.All(nnx.Param, nnx.PathContains('tail'))
   optimizer = train.Optimizer(optax.sgd(1e-2), lambda step: 1e-2)
   settings = train.Settings(25, optimizer, seed=0, trainable=trainable)
-  checkpoint = Checkpoint(tmp_path / 'run.npz', every=0.0)
+  checkpoint = Checkpoint(tmp_path / 'run_0.2', every=0.0)
   with Progress() as progress:
     train.fit(model, squares, Points(), settings, progress, 'points', checkpoint, metrics)
   np.testing.assert_array_equal(model.head.kernel[...], head)
@@ -157,9 +159,12 @@ def test_a_checkpoint_keeps_every_kind_of_array(tmp_path):
   state = {
     'half': jnp.arange(3, dtype='bfloat16'), 'key': jax.random.key(3), 'count': jnp.int32(7),
     'keys': jax.random.split(jax.random.key(1), 2), 'phase': jnp.array([1j]),
+    'none': jnp.zeros((0, 3)),
   }  # fmt: skip
-  checkpoint = Checkpoint(tmp_path / 'run.npz', every=0.0)
+  checkpoint = Checkpoint(tmp_path / 'run_0.2', every=0.0)
+  checkpoint.save_if_due(jax.tree.map(jnp.zeros_like, state), 3)
   checkpoint.save_if_due(state, 5)
+  assert {p.name for p in (tmp_path / 'run_0.2').iterdir()} == {'5'}
   found, step = checkpoint.restore(jax.tree.map(jnp.zeros_like, state))
   assert step == 5
   for name, leaf in state.items():
@@ -167,21 +172,25 @@ def test_a_checkpoint_keeps_every_kind_of_array(tmp_path):
     assert (found[name] == leaf).all()
 
 
-@pytest.mark.parametrize('damage', ['empty', 'cut', 'bit', 'other'])
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'bit', 'file', 'other'])
 def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
-  path = tmp_path / 'run.npz'
+  path = tmp_path / 'run_0.2'
   checkpoint = Checkpoint(path, every=0.0)
-  state = {'a': jnp.ones(300)}
+  state = {'a': jnp.asarray(np.random.default_rng(0).normal(size=9999), 'float32')}
   checkpoint.save_if_due(state, 40)
   assert checkpoint.restore(state)[1] == 40
-  content = bytearray(path.read_bytes())
+  largest = max((p for p in path.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size)
+  content = bytearray(largest.read_bytes())
   if damage == 'empty':
-    content.clear()
+    shutil.rmtree(path / '40')
   elif damage == 'cut':
-    del content[len(content) // 2 :]
+    largest.write_bytes(content[: len(content) // 2])
   elif damage == 'bit':
-    content[content.index(np.float32(1).tobytes() * 9)] ^= 1
-  path.write_bytes(content)
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+  elif damage == 'file':
+    shutil.rmtree(path)
+    path.touch()
   wanted = {'a': jnp.ones(299)} if damage == 'other' else state
   assert checkpoint.restore(wanted) == (wanted, 0)
   assert not path.exists()

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import save_file
 
 import tnjax as tn
 from experiments.common import data, results
@@ -68,8 +70,8 @@ def test_the_report_keeps_its_contract(finished):
   ]  # fmt: skip
   for row in report['rows']:
     assert set(row) == {
-      'scheme', 'rate', 'seed', 'ranks', 'params', 'params_ratio', 'kernel_params',
-      'kernel_params_ratio',
+      'scheme', 'rate', 'seed', 'ranks', 'layers', 'not_converged', 'params', 'params_ratio',
+      'kernel_params', 'kernel_params_ratio',
       'macs', 'macs_ratio', 'kernel_macs_ratio', 'relative_error', 'accuracy_decomposed',
       'accuracy_finetuned', 'finetune_steps', 'decompose_seconds', 'finetune_seconds', 'weights',
       'weights_sha256',
@@ -77,7 +79,13 @@ def test_the_report_keeps_its_contract(finished):
     assert row['params_ratio'] == row['params'] / report['baseline']['params']
     assert row['macs_ratio'] == row['macs'] / report['baseline']['macs']
     assert row['kernel_params_ratio'] == row['kernel_params'] / (6 * 9 * 32 * 32)
-    assert len(row['ranks']) == 6
+    layers = row['layers']
+    assert {path: layer['ranks'] for path, layer in layers.items()} == row['ranks']
+    assert len(layers) == 6
+    assert sum(layer['params'] for layer in layers.values()) == row['kernel_params']
+    assert row['not_converged'] == sum(not layer['converged'] for layer in layers.values())
+    words = f'{row["not_converged"]} of 6 layers not converged'
+    assert (words in out) == (row['not_converged'] > 0)
     assert row['finetune_steps'] == 3
     assert f'{row["accuracy_finetuned"]:.2%}' in out
     for kind, path in row['weights'].items():
@@ -98,13 +106,13 @@ def test_saved_weights_reproduce_the_accuracies_and_the_error(finished):
   workdir, _ = finished
   report = json.loads((workdir / 'report.json').read_text())
   test = data.digits(0).test
-  dense = network.restore(workdir / 'weights' / 'baseline.safetensors')
+  dense = tn.load(workdir / 'weights' / 'baseline.safetensors')
   for row in report['rows']:
     for kind in ('decomposed', 'finetuned'):
-      model = network.restore(workdir / row['weights'][kind])
+      model = tn.load(workdir / row['weights'][kind])
       found = model(jnp.asarray(test.images / 16.0, 'float32')).argmax(-1) == test.labels
       assert float(found.mean()) == pytest.approx(row[f'accuracy_{kind}'], abs=1e-3)
-    model = network.restore(workdir / row['weights']['decomposed'])
+    model = tn.load(workdir / row['weights']['decomposed'])
     params = sum(v.size for _, v in nnx.to_flat_state(nnx.state(model, nnx.Param)))
     assert params == row['params']
     gap = norm = 0.0
@@ -114,8 +122,10 @@ def test_saved_weights_reproduce_the_accuracies_and_the_error(finished):
         np.asarray(getattr(m.stages[int(stage)][int(block)], name).kernel[...])
         for m in (dense, model)
       ]
-      gap += np.sum((kernels[0] - kernels[1]) ** 2)
-      norm += np.sum(kernels[0] ** 2)
+      square, whole = np.sum((kernels[0] - kernels[1]) ** 2), np.sum(kernels[0] ** 2)
+      error = row['layers'][path]['relative_error']
+      assert (square / whole) ** 0.5 == pytest.approx(error, rel=1e-3)
+      gap, norm = gap + square, norm + whole
     assert (gap / norm) ** 0.5 == pytest.approx(row['relative_error'], rel=1e-3)
 
 
@@ -254,17 +264,60 @@ def test_bad_networks():
       network.build(name, 'digits', 0)
 
 
-def test_weights_that_are_not_finite_are_refused(tmp_path):
-  model = network.build('resnet8', 'digits', 0)
-  model.conv.kernel[...] = model.conv.kernel[...].at[0, 0, 0, 0].set(jnp.nan)
-  about = {'dataset': 'digits', 'model': 'resnet8', 'seed': 0}
-  about |= {'layers': '.*', 'scheme': None, 'rate': None}
-  network.save(tmp_path / 'a.safetensors', model, about)
+NOTES = {
+  'dataset': 'digits', 'model': 'resnet8', 'seed': 0, 'layers': 'stages/.*', 'scheme': None,
+  'rate': None,
+}  # fmt: skip
+
+
+def old_file(path, model, about):
+  """As the job wrote them before there was tn.save."""
+  state = nnx.to_flat_state(nnx.state(model))
+  arrays = {'/'.join(map(str, name)): np.asarray(v[...]) for name, v in state}
+  arrays = {k: v for k, v in arrays.items() if not k.endswith('index_key')}
+  save_file(arrays, path, {'tnjax': json.dumps(about)})
+
+
+@pytest.fixture(scope='module')
+def eight():
+  return network.build('resnet8', 'digits', 0)
+
+
+def test_files_of_all_kinds_load(tmp_path, eight):
+  small, _ = tn.compress(eight, (('stages/2/0/.*', tn.schemes.svd(rate=0.2)),))
+  svd = NOTES | {'scheme': 'svd', 'rate': 0.2, 'layers': 'stages/2/0/.*'}
+  tn.save(tmp_path / 'new.safetensors', small, notes=svd)
+  old_file(tmp_path / 'old.safetensors', small, svd)
+  tn.save(tmp_path / 'user.safetensors', small, notes={'epoch': 3})
+  other = network.build('resnet8', 'digits', 1)
+  for name, notes in (('new', svd), ('old', svd), ('user', None)):
+    path = tmp_path / f'{name}.safetensors'
+    assert network.description(path) == notes
+    found = network.load(path, other)
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(small))
+    with pytest.raises(ValueError, match=f"{name}.*'stages/2/0/conv1' is compressed already"):
+      network.check_dense(path, found)
+
+
+def test_damaged_weights_name_file_and_array(tmp_path, eight):
+  bad = nnx.clone(eight)
+  bad.conv.kernel[...] = bad.conv.kernel[...].at[0, 0, 0, 0].set(jnp.nan)
+  path = tmp_path / 'a.safetensors'
+  tn.save(path, bad, notes=NOTES)
   with pytest.raises(ValueError, match=r"a.safetensors.*'conv/kernel'.*NaN"):
-    network.restore(tmp_path / 'a.safetensors')
-  network.save(tmp_path / 'b.safetensors', model, {'dataset': 'digits'})
-  with pytest.raises(ValueError, match='b.safetensors has damaged metadata'):
-    network.restore(tmp_path / 'b.safetensors')
+    network.load(path, eight)
+  content = bytearray(path.read_bytes())
+  content[-9] ^= 1
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match=r"a.safetensors.*'stages/.*sha256"):
+    network.load(path, eight)
+  old_file(path, eight, {'dataset': 'digits'})
+  with pytest.raises(ValueError, match='a.safetensors has a damaged description'):
+    network.description(path)
+  np.savez(tmp_path / 'b.npz', **{'conv1.weight': np.full((32, 1, 3, 3), np.inf)})
+  assert network.description(tmp_path / 'b.npz') is None
+  with pytest.raises(ValueError, match=r"b.npz.*'conv1.weight'.*NaN or infinities"):
+    network.load(tmp_path / 'b.npz', eight)
 
 
 def test_resnet32_scores_what_it_should(shared_data, tmp_path):
@@ -278,7 +331,7 @@ def test_resnet32_scores_what_it_should(shared_data, tmp_path):
   assert done.returncode == 0, done.stderr
   dataset = data.cifar10(str(tmp_path), 0)
   model = network.build('resnet32', 'cifar10', 0)
-  network.load(shared_data / 'weights' / 'resnet32.npz', model)
+  model = network.load(shared_data / 'weights' / 'resnet32.npz', model)
   images, labels = dataset.test.images[:1000], dataset.test.labels[:1000]
   graph, state = nnx.split(model)
   hits = nnx.merge(graph, state)(jnp.asarray(images / 255.0, 'float32')).argmax(-1) == labels

@@ -6,7 +6,6 @@ from flax import nnx
 
 import tnjax as tn
 
-KEY = jax.random.key(0)
 FORMS = {
   'one axis': ((8,), (12,), (-1,)),
   'heads': ((8,), (3, 4), (-1,)),
@@ -23,18 +22,26 @@ def test_equals_its_dense_layer(form, name):
   options = {'axis': axis, 'param_dtype': 'float64', 'rngs': nnx.Rngs(0)}
   with jax.enable_x64(True):
     layer = tn.nn.LinearGeneral(ins, outs, scheme=tn.schemes.by_name(name, 0.5), **options)
-    layer.bias[...] = jax.random.normal(KEY, outs, 'float64')
-    x = jax.random.normal(KEY, (7, *ins), 'float64')  # flax sorts the axes
-    dense = layer.to_dense()
-    assert dense.kernel.shape == (*ins, *outs)
-    np.testing.assert_allclose(layer(x), dense(x), atol=1e-10)
+    rng = np.random.default_rng(0)
+    layer.bias[...] = jnp.asarray(rng.normal(size=outs))
+    x = rng.normal(size=(7, *ins))  # flax sorts the axes
+
+    @nnx.jit
+    def run(layer, x):
+      dense = layer.to_dense()
+      return layer(x), dense(x), dense.kernel[...]
+
+    found, expected, kernel = run(layer, x)
+    assert kernel.shape == (*ins, *outs)
+    np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
 def test_from_dense_at_full_rank_is_the_layer():
   dense = nnx.LinearGeneral((3, 4), (2, 5), axis=(-2, -1), rngs=nnx.Rngs(0))
   layer = tn.nn.LinearGeneral.from_dense(dense, tn.schemes.svd(ranks=10))
-  x = jax.random.normal(KEY, (6, 3, 4))
-  np.testing.assert_allclose(layer(x), dense(x), atol=1e-5)
+  x = np.random.default_rng(0).normal(size=(6, 3, 4)).astype('float32')
+  run = nnx.jit(lambda layer, x: layer(x))
+  np.testing.assert_allclose(run(layer, x), run(dense, x), atol=1e-5)
   np.testing.assert_allclose(layer.to_dense().kernel[...], dense.kernel[...], atol=1e-5)
 
 

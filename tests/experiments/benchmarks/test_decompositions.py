@@ -14,6 +14,7 @@ import pytest
 import tnjax as tn
 from experiments.benchmarks import bounds, measure, peers, problems, reference, report
 from experiments.benchmarks.cells import CELLS, select
+from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parent.parent.parent.parent
 FIELDS = {
@@ -88,22 +89,24 @@ def test_a_report_is_gone_on_with_and_another_refused(finished):
   assert json.loads(path.read_text())['cells'] == before
 
 
-@pytest.mark.parametrize(
-  ('flags', 'words'),
-  [
+def test_bad_input_is_one_clear_line(tmp_path):
+  cases = [
     (['--cells=nothing'], '--cells=nothing matches none of the cells: cp_256x256x9_r64'),
     (['--cells=('], 'is no regular expression'),
     (['--peers=tensorflow'], '--peers=tensorflow is unknown'),
     (['--tensorly_backends=mxnet'], '--tensorly_backends=mxnet is unknown'),
     (['--repeats=0'], 'repeats'),
     (['stray'], "unexpected argument 'stray'"),
-  ],
-)
-def test_bad_input_is_one_clear_line(flags, words, tmp_path):
-  done = run(*flags, f'--output={tmp_path / "a.json"}', check=False)
-  assert done.returncode != 0
-  assert words in done.stderr
-  assert 'Traceback' not in done.stderr
+  ]
+  runs = forked.run(
+    'experiments.benchmarks.decompositions',
+    [[*flags, f'--output={tmp_path / "a.json"}'] for flags, _ in cases],
+    ('experiments.benchmarks.measure', 'experiments.benchmarks.reference'),
+  )
+  for done, (_, words) in zip(runs, cases, strict=True):
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert 'Traceback' not in done.stderr
   assert not list(tmp_path.iterdir())
 
 

@@ -11,6 +11,7 @@ import tnjax as tn
 from experiments.benchmarks.layer_cells import select
 from experiments.benchmarks.layer_peers import layers
 from experiments.benchmarks.layers import summary, table
+from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parent.parent.parent.parent
 
@@ -51,12 +52,17 @@ def test_tltorch_layers_have_the_same_size():
 
 
 def test_bad_input_is_one_line(tmp_path):
-  for flags, words in (
+  cases = [
     (['--cells=nothing'], '--cells=nothing matches none of'),
     (['--cells=('], 'no regular expression'),
     (['extra'], "unexpected argument 'extra'"),
-  ):
-    done = run(f'--output={tmp_path / "x.json"}', *flags)
+  ]
+  runs = forked.run(
+    'experiments.benchmarks.layers',
+    [['--repeats=1', f'--output={tmp_path / "x.json"}', *flags] for flags, _ in cases],
+    ('experiments.benchmarks.measure', 'experiments.benchmarks.networks'),
+  )
+  for done, (_, words) in zip(runs, cases, strict=True):
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert words in done.stderr

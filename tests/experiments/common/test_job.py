@@ -10,6 +10,7 @@ import types
 import pytest
 
 from experiments.common import job
+from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parents[3]
 TOY = pathlib.Path(__file__).with_name('toy_job.py')
@@ -70,7 +71,7 @@ def test_without_a_workdir_the_line_names_it(start):
     shutil.rmtree(ROOT / name)
 
 
-def test_what_a_user_can_mend_is_one_line_and_saves_what_there_is(start, tmp_path):
+def test_what_a_user_can_mend_is_one_line_and_saves_what_there_is(start, tmp_path, one_device):
   busy = start(f'--workdir={tmp_path / "busy"}', '--wait=99')
   assert busy.stdout.readline()
   (tmp_path / 'damaged').mkdir()
@@ -87,11 +88,10 @@ def test_what_a_user_can_mend_is_one_line_and_saves_what_there_is(start, tmp_pat
     (['--process=1'], '--process goes with --distributed'),
     (['--compile_cache=/proc/none'], '--compile_cache=/proc/none is no folder'),
   ]
-  started = [start(*flags) for flags, _ in cases]
-  for process, (flags, words) in zip(started, cases):
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1, flags
-    (line,) = errors.splitlines()
+  runs = forked.run(TOY, [flags for flags, _ in cases], ('experiments.common.job',), one_device)
+  for done, (flags, words) in zip(runs, cases, strict=True):
+    assert done.returncode == 1, flags
+    (line,) = done.stderr.splitlines()
     assert line.startswith('error: ')
     assert words in line
   busy.terminate()

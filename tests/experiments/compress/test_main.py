@@ -22,6 +22,7 @@ from experiments.common import data, results
 from experiments.common.metrics import Metrics
 from experiments.compress import network
 from experiments.compress.config import Config
+from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = ('--train_epochs=1', '--finetune_steps=3', '--rates=0.2,0.4')
@@ -179,9 +180,12 @@ def test_an_interrupted_run_keeps_its_rows_goes_on_and_grows(tmp_path):
   assert {'train', 'svd_0.2', 'train_seed1', 'svd_0.2_seed1'} <= phases
 
 
-@pytest.mark.parametrize(
-  ('flags', 'words'),
-  [
+IMPORTS = ('experiments.common.job', 'experiments.compress.study')
+
+
+def test_bad_input_is_one_clear_line(tmp_path, one_device):
+  workdir = tmp_path / 'run'
+  cases = [
     (['--rates=1.5'], '--rates=1.5 must be in (0, 1]'),
     (['--weights=nowhere.npz'], 'nowhere.npz does not exist'),
     (['--eval=nowhere.npz'], '--workdir has no meaning beside --eval'),
@@ -189,14 +193,15 @@ def test_an_interrupted_run_keeps_its_rows_goes_on_and_grows(tmp_path):
     (['--dataset=cifar10', '--data_dir=/nowhere'], 'holds no cifar-10-batches-py'),
     (['--no_such_flag'], 'Unknown command line flag'),
     (['stray'], "unexpected argument 'stray'"),
-  ],
-)
-def test_bad_input_is_one_clear_line(flags, words, tmp_path):
-  workdir = tmp_path / 'run'
-  done = run(*flags, f'--workdir={workdir}', check=False)
-  assert done.returncode != 0
-  assert words in done.stderr
-  assert 'Traceback' not in done.stderr
+  ]
+  runs = forked.run(
+    'experiments.compress.main',
+    [[*flags, f'--workdir={workdir}'] for flags, _ in cases], IMPORTS, one_device,
+  )  # fmt: skip
+  for done, (flags, words) in zip(runs, cases, strict=True):
+    assert done.returncode == 1, flags
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
   assert not workdir.exists()
 
 
@@ -237,11 +242,11 @@ def test_weights_of_another_architecture_name_both_shapes(finished):
     network.load(path, network.build('resnet8', 'cifar10', 0))
 
 
-def test_another_seed_would_test_on_trained_images(finished):
+def test_another_seed_would_test_on_trained_images(finished, one_device):
   workdir, _ = finished
   path = workdir / 'weights' / 'baseline.safetensors'
-  for flag in ('--eval', '--weights'):
-    done = run(f'{flag}={path}', '--seed=1', check=False)
+  cases = [[f'{flag}={path}', '--seed=1'] for flag in ('--eval', '--weights')]
+  for done in forked.run('experiments.compress.main', cases, IMPORTS, one_device):
     assert done.returncode == 1
     assert 'trained with --seed=0' in done.stderr
 

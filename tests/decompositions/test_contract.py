@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tnjax as tn
+from tnjax.decompositions import solve
 
 KEY = jax.random.key(7)
 
@@ -42,26 +43,51 @@ ITERATIVE = {'hooi', 'tr_als', 'cp_als'}
 methods = pytest.mark.parametrize('method', METHODS, ids=repr)
 
 
-# Programs are shared: rank 2 of one shape serves most tests, and what is traced is traced once.
+# What does not concern compilation runs on the host, over many shapes and ranks; the compiled
+# engine always meets rank 2 of one shape, so that each of its programs is compiled once.
 SHAPE = (4, 5, 6)
+SHAPES = (SHAPE, (5, 2, 3, 4), (7, 8))
+
+
+def dense(tensor):
+  """By NumPy, so that nothing is compiled for it."""
+  return jax.tree.map(np.asarray, tensor).full()
 
 
 def gap(x, d):
   x = np.asarray(x)
-  return np.linalg.norm((x - np.asarray(d.tensor.full())).ravel()) / np.linalg.norm(x.ravel())
+  return np.linalg.norm((x - dense(d.tensor)).ravel()) / (np.linalg.norm(x.ravel()) or 1)
 
 
 def tensor(shape=SHAPE, dtype='float32', seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(jnp.dtype(dtype)))
+  return np.random.default_rng(seed).normal(size=shape).astype(jnp.dtype(dtype))
 
 
 def complex_tensor(shape, dtype, seed):
-  real, imaginary = (np.asarray(tensor(shape, seed=seed + i, dtype='float64')) for i in (0, 1))
-  return jnp.asarray((real + 1j * imaginary).astype(dtype))
+  real, imaginary = (tensor(shape, seed=seed + i, dtype='float64') for i in (0, 1))
+  return (real + 1j * imaginary).astype(dtype)
 
 
 def fixed_sweeps(method):
   return {'max_iters': 4, 'tol': 0.0} if method.name in ITERATIVE else {}
+
+
+def on_host(method, x, rank, **options):
+  """The method without a compiler; the permutation of `shuffled` apart."""
+  if method.name == 'shuffled':
+    inner = functools.partial(on_host, METHODS[0])
+    with jax.enable_x64(True):
+      d = tn.shuffled(x, lambda x, rank: inner(np.asarray(x), rank), key=KEY, rank=rank)
+    return d
+  if method.name == 'cp_als':
+    ranks = tn.ranks.cp_ranks(x.shape, rank)
+  elif method.name in ('hosvd', 'hooi'):
+    ranks = tn.ranks.tucker_ranks(x.shape, rank)
+  elif method.name == 'tt_svd':
+    ranks = tn.ranks.tt_ranks(x.shape, rank)
+  else:
+    ranks = tn.ranks.tr_ranks(x.shape, (1, *(rank,) * (x.ndim - 1)))
+  return solve(method.name, x, ranks, key=KEY, **options)
 
 
 @functools.cache
@@ -71,35 +97,50 @@ def traced(method):
 
 @functools.cache
 def gradient_of_the_sum(method):
-  return jax.jit(jax.grad(lambda x: method.run(x, 2, **fixed_sweeps(method)).tensor.full().sum()))
+  """Gradient, and the decomposition itself, after a fixed number of sweeps."""
+
+  def loss(x):
+    d = method.run(x, 2, **fixed_sweeps(method))
+    return d.tensor.full().sum(), d
+
+  return jax.jit(jax.grad(loss, has_aux=True))
 
 
 @methods
-def test_error_is_true(method, precision):
-  dtype, eps = precision
-  x = tensor(dtype=dtype)
-  for rank in (1, 2, 3):
-    d = method.run(x, rank)
-    assert d.tensor.shape == x.shape
-    assert d.tensor.dtype == x.dtype
-    assert abs(d.relative_error - gap(x, d)) < 0.01 * gap(x, d) + 10 * eps
-    assert d.relative_error.dtype == x.dtype
+def test_error_is_true(method):
+  x = tensor()
+  d = method.run(x, 2)
+  assert d.tensor.shape == x.shape
+  assert d.tensor.dtype == d.relative_error.dtype == x.dtype
+  assert abs(d.relative_error - gap(x, d)) < 0.01 * gap(x, d) + 1e-6
 
 
 @methods
-def test_exact_at_full_rank(method, precision):
+def test_error_is_true_on_the_host(method):
+  for shape in SHAPES[: 1 if method.name == 'shuffled' else 3]:
+    x = tensor(shape, 'float64')
+    for rank in (1, 2, 3):
+      d = on_host(method, x, rank)
+      assert d.tensor.shape == x.shape
+      assert d.tensor.dtype == d.relative_error.dtype == x.dtype
+      assert abs(d.relative_error - gap(x, d)) < 0.01 * gap(x, d) + 2e-15
+
+
+@methods
+def test_exact_at_full_rank(method):
   if not method.exact_at:
     pytest.skip('CP promises no finite exact rank for ALS; see test_cp_recovers_a_planted_rank')
-  dtype, eps = precision
-  x = tensor(dtype=dtype)
-  assert gap(x, method.run(x, method.exact_at)) < 50 * eps
+  assert gap(tensor(), method.run(tensor(), method.exact_at)) < 50 * np.finfo('float32').eps
+  for x in (tensor(dtype='float64'), complex_tensor(SHAPE, 'complex128', 0)):
+    assert gap(x, on_host(method, x, method.exact_at)) < 50 * np.finfo('float64').eps
 
 
 @methods
 def test_error_is_monotone_in_rank(method):
-  x = tensor()
-  errors = [float(method.run(x, r).relative_error) for r in (1, 2, 3, 4)]
-  assert all(b <= a + 1e-3 for a, b in zip(errors, errors[1:])), errors
+  for shape in SHAPES[: 1 if method.name == 'shuffled' else 3]:
+    x = tensor(shape, 'float64')
+    errors = [float(on_host(method, x, r).relative_error) for r in (1, 2, 3, 4)]
+    assert all(b <= a + 1e-3 for a, b in zip(errors, errors[1:])), errors
 
 
 @methods
@@ -111,28 +152,32 @@ def test_jit_equals_eager_to_the_bit(method):
 
 @methods
 def test_vmap_equals_loop(method):
-  batch = np.asarray(tensor((3, *SHAPE)))
+  batch = tensor((3, *SHAPE))
   run = lambda x: method.run(x, 2, **fixed_sweeps(method))  # noqa: E731
-  together = jax.device_get(jax.vmap(run)(jnp.asarray(batch)))
+  together = jax.device_get(jax.jit(jax.vmap(run))(batch))
   for i, x in enumerate(batch):
-    alone = np.asarray(run(jnp.asarray(x)).tensor.full())
-    full = np.asarray(jax.tree.map(lambda a, i=i: jnp.asarray(a[i]), together.tensor).full())
+    alone = dense(gradient_of_the_sum(method)(x)[1].tensor)
+    full = dense(jax.tree.map(lambda a, i=i: a[i], together.tensor))
     assert np.linalg.norm(full - alone) < 1e-3 * np.linalg.norm(x)
 
 
 @methods
 def test_gradient_equals_finite_difference(method):
   with jax.enable_x64(True):
-    x, step = (np.asarray(tensor((3, 4, 3), 'float64', seed)) for seed in (0, 1))
+    x, step = (tensor((3, 4, 3), 'float64', seed) for seed in (0, 1))
 
     @jax.jit
-    @jax.value_and_grad
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(x):
-      return jnp.sum(jnp.sin(method.run(x, 2, **fixed_sweeps(method)).tensor.full()))
+      d = method.run(x, 2, **fixed_sweeps(method))
+      return jnp.sum(jnp.sin(d.tensor.full())), d
 
-    (above, _), (below, _) = loss(x + 1e-6 * step), loss(x - 1e-6 * step)
-    gradient = np.asarray(loss(x)[1])
-    np.testing.assert_allclose(2e-6 * np.vdot(gradient, step), float(above - below), rtol=1e-4)
+    ((above, _), _), ((below, _), _) = loss(x + 1e-6 * step), loss(x - 1e-6 * step)
+    (_, d), gradient = loss(x)
+    slope = float(above - below)
+    np.testing.assert_allclose(2e-6 * np.vdot(gradient, step), slope, rtol=1e-4)
+    assert d.relative_error.dtype == x.dtype
+    assert abs(d.relative_error - gap(x, d)) < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -145,26 +190,30 @@ def test_gradient_equals_finite_difference(method):
 )
 def test_complex_gradient_equals_finite_difference(run):
   with jax.enable_x64(True):
-    x, step, w = (np.asarray(complex_tensor((3, 4, 3), 'complex128', 2 * i)) for i in range(3))
+    x, step, w = (complex_tensor((3, 4, 3), 'complex128', 2 * i) for i in range(3))
     options = {}
     for m in METHODS:
       if run is m.run:
         options = fixed_sweeps(m)
 
     @jax.jit
-    @jax.value_and_grad
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(x):
-      return jnp.real(jnp.sum(w * run(x, 2, **options).tensor.full()))
+      d = run(x, 2, **options)
+      return jnp.real(jnp.sum(w * d.tensor.full())), d
 
-    (above, _), (below, _) = loss(x + 1e-6 * step), loss(x - 1e-6 * step)
-    gradient = np.asarray(loss(x)[1])
-    np.testing.assert_allclose(np.sum(gradient * step).real, float(above - below) / 2e-6, rtol=1e-4)
+    ((above, _), _), ((below, _), _) = loss(x + 1e-6 * step), loss(x - 1e-6 * step)
+    (_, d), gradient = loss(x)
+    slope = float(above - below) / 2e-6
+    np.testing.assert_allclose(np.sum(np.asarray(gradient) * step).real, slope, rtol=1e-4)
+    assert d.tensor.dtype == x.dtype
+    assert abs(d.relative_error - gap(x, d)) < 1e-12
 
 
 @methods
 def test_gradient_is_finite_at_zero_and_deficient_input(method):
-  for x in (jnp.zeros(SHAPE), jnp.ones(SHAPE)):
-    assert np.isfinite(gradient_of_the_sum(method)(x)).all()
+  for x in (np.zeros(SHAPE, 'float32'), np.ones(SHAPE, 'float32')):
+    assert np.isfinite(gradient_of_the_sum(method)(x)[0]).all()
 
 
 @methods
@@ -173,17 +222,19 @@ def test_reverse_mode_through_a_tolerance_says_what_to_do(method):
     pytest.skip('a direct method has no tolerance')
   x = tensor()
   with pytest.raises(ValueError, match=r'pass tol=0\.'):
-    jax.grad(lambda x: method.run(x, 2).tensor.full().sum())(x)
-  _, tangent = jax.jvp(lambda x: method.run(x, 2).tensor.full(), (x,), (x,))
-  np.testing.assert_allclose(tangent, method.run(x, 2).tensor.full(), atol=0.1)
+    jax.make_jaxpr(jax.grad(lambda x: method.run(x, 2).tensor.full().sum()))(x)
+  full, tangent = jax.jit(lambda x: jax.jvp(lambda x: method.run(x, 2).tensor.full(), (x,), (x,)))(
+    x
+  )
+  np.testing.assert_allclose(tangent, full, atol=0.1)
 
 
 @methods
 @pytest.mark.parametrize('scale', [1e-30, 1e30])
 def test_scale_does_not_matter(method, scale):
   x = tensor()
-  small, unit = method.run(x * scale, 2), method.run(x, 2)
-  assert np.isfinite(small.tensor.full()).all()
+  small, unit = method.run(x * np.float32(scale), 2), method.run(x, 2)
+  assert np.isfinite(dense(small.tensor)).all()
   np.testing.assert_allclose(small.relative_error, unit.relative_error, rtol=1e-3)
 
 
@@ -193,49 +244,54 @@ def test_gradients_do_not_depend_on_the_scale(method, scale):
   if method.name in ('hooi', 'cp_als'):
     pytest.skip('their cotangents meet x itself, so in f32 they overflow near the square of 1e19')
   x, gradient = tensor(), gradient_of_the_sum(method)
-  np.testing.assert_allclose(gradient(x * scale), gradient(x), rtol=0.05, atol=0.05)
+  scaled, unit = (gradient(y)[0] for y in (x * np.float32(scale), x))
+  np.testing.assert_allclose(scaled, unit, rtol=0.05, atol=0.05)
 
 
 def test_an_hosvd_start_of_cp_at_any_scale():
   x = tensor()
   unit = tn.cp_als(x, 2, KEY, init='hosvd').relative_error
   for scale in (1e-30, 1e30):
-    found = tn.cp_als(x * scale, 2, KEY, init='hosvd').relative_error
+    found = tn.cp_als(x * np.float32(scale), 2, KEY, init='hosvd').relative_error
     np.testing.assert_allclose(found, unit, rtol=1e-3)
 
 
-@methods
-def test_complex_input(method):
+@pytest.mark.parametrize('method', [m for m in METHODS if m.name in ('hooi', 'tr_als')], ids=repr)
+def test_complex_input_in_single_precision(method):
   x = complex_tensor(SHAPE, 'complex64', 0)
-  d = method.run(x, 3)
+  d = method.run(x, 2)
   assert d.tensor.dtype == x.dtype
   assert abs(d.relative_error - gap(x, d)) < 1e-3
-  if method.exact_at:
-    assert gap(x, method.run(x, method.exact_at)) < 1e-5
 
 
 @methods
 def test_bfloat16_is_computed_in_float32(method):
   x = tensor(dtype='bfloat16')
-  d = method.run(x, 3)
+  d = method.run(x, 2)
   assert d.tensor.dtype == jnp.bfloat16
-  reference = method.run(x.astype('float32'), 3)
+  reference = method.run(x.astype('float32'), 2)
   assert abs(float(d.relative_error) - float(reference.relative_error)) < 0.02
 
 
 @methods
 def test_zero_and_rank_deficient_input(method):
-  zero = method.run(jnp.zeros(SHAPE), 2)
-  assert zero.relative_error == 0
-  assert (np.asarray(zero.tensor.full()) == 0).all()
-  ones = method.run(jnp.ones(SHAPE), 3)
-  assert ones.relative_error < 1e-4
-  assert all(np.isfinite(a).all() for a in jax.tree.leaves(ones.tensor))
+  zeros, ones = np.zeros(SHAPE, 'float32'), np.ones(SHAPE, 'float32')
+  runs = [lambda x: method.run(x, 2)]
+  if method.name != 'shuffled':
+    runs += [lambda x, r=r: on_host(method, x.astype('float64'), r) for r in (2, 3)]
+  for run in runs:
+    zero = run(zeros)
+    assert zero.relative_error == 0
+    assert (dense(zero.tensor) == 0).all()
+    one = run(ones)
+    assert one.relative_error < 1e-4
+    assert all(np.isfinite(a).all() for a in jax.tree.leaves(one.tensor))
 
 
 @methods
 def test_not_a_number(method):
-  x = jnp.ones(SHAPE).at[0, 0, 0].set(jnp.nan)
+  x = np.ones(SHAPE, 'float32')
+  x[0, 0, 0] = np.nan
   with pytest.raises(ValueError, match='NaN'):
     method.run(x, 2)
   assert not np.isfinite(traced(method)(x).relative_error)
@@ -244,14 +300,14 @@ def test_not_a_number(method):
 @methods
 def test_bad_input_says_what_to_pass(method):
   with pytest.raises(ValueError, match='float32'):
-    method.run(jnp.ones((3, 4), 'int32'), 1)
+    method.run(np.ones((3, 4), 'int32'), 1)
   with pytest.raises(ValueError, match='at least 1 mode'):
-    method.run(jnp.ones(()), 1)
+    method.run(np.ones((), 'float32'), 1)
   with pytest.raises(ValueError, match=r'\(3, 0\).*empty'):
-    method.run(jnp.ones((3, 0)), 1)
+    method.run(np.ones((3, 0), 'float32'), 1)
   for rank in (0, -2, 1.5):
     with pytest.raises(ValueError, match='ranks?='):
-      method.run(jnp.ones((3, 4, 5)), rank)
+      method.run(np.ones(SHAPE, 'float32'), rank)
 
 
 @methods
@@ -261,18 +317,29 @@ def test_same_key_same_bits(method):
   jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-@methods
+@pytest.mark.parametrize('method', METHODS[:-1], ids=repr)
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=7), rank=st.integers(1, 5))
+@settings(max_examples=25)
 def test_any_shape_and_rank(method, shape, rank):
-  x = tensor(tuple(shape))
-  d = method.run(x, rank)
+  x = tensor(tuple(shape), 'float64')
+  d = on_host(method, x, rank)
+  assert d.tensor.shape == x.shape
+  assert float(d.relative_error) <= 1 + 1e-5
+  assert abs(float(d.relative_error) - gap(x, d)) < 1e-3
+
+
+@methods
+@pytest.mark.parametrize(('shape', 'rank'), [((3,), 2), ((2, 1, 3, 2, 2), 3)])
+def test_any_order_compiled(method, shape, rank):
+  x = tensor(shape)
+  d = method.run(x, rank, **fixed_sweeps(method))
   assert d.tensor.shape == x.shape
   assert float(d.relative_error) <= 1 + 1e-5
   assert abs(float(d.relative_error) - gap(x, d)) < 1e-3
 
 
 def test_wrong_number_of_ranks():
-  x = jnp.ones((3, 4, 5))
+  x = np.ones(SHAPE, 'float32')
   for run in (
     lambda: tn.tt_svd(x, (2, 2, 2)),
     lambda: tn.tr_svd(x, (2, 2)),
@@ -283,19 +350,26 @@ def test_wrong_number_of_ranks():
 
 
 def test_svd_methods_stay_within_the_theory():
-  x = tensor((4, 5, 6, 3))
-  tails = []
-  for k in (1, 2, 3):
-    s = np.linalg.svd(np.asarray(x).reshape(int(np.prod(x.shape[:k])), -1), compute_uv=False)
-    tails.append(np.sum(s[3:] ** 2))
-  bound = np.sqrt(sum(tails)) / np.linalg.norm(np.asarray(x).ravel())
-  assert tn.tt_svd(x, 3).relative_error <= bound
-  assert tn.hooi(x, 3).relative_error <= tn.hosvd(x, 3).relative_error + 1e-6
+  def check(x, rank, tt_svd, hosvd, hooi):
+    tails = []
+    for k in range(1, x.ndim):
+      s = np.linalg.svd(x.reshape(int(np.prod(x.shape[:k])), -1), compute_uv=False)
+      tails.append(np.sum(s[rank:] ** 2))
+    bound = np.sqrt(sum(tails)) / np.linalg.norm(x.ravel())
+    assert tt_svd(x, rank).relative_error <= bound
+    assert hooi(x, rank).relative_error <= hosvd(x, rank).relative_error + 1e-6
+
+  check(tensor(), 2, *(m.run for m in METHODS[:3]))
+  for shape in ((4, 5, 6, 3), (5, 8, 5), (2, 5, 4, 5, 2)):
+    x = tensor(shape, 'float64')
+    check(x, 3, *(functools.partial(on_host, m) for m in METHODS[:3]))
 
 
-def test_hooi_and_als_never_get_worse():
-  x = tensor((5, 6, 7))
-  for d in (tn.hooi(x, 3, tol=0.0), tn.tr_als(x, 3, tol=0.0), tn.cp_als(x, 6, KEY, tol=0.0)):
+@pytest.mark.parametrize('method', [m for m in METHODS if m.name in ITERATIVE], ids=repr)
+def test_hooi_and_als_never_get_worse(method):
+  x = tensor((5, 6, 7), 'float64')
+  rank = 6 if method.name == 'cp_als' else 3
+  for d in (gradient_of_the_sum(method)(tensor())[1], on_host(method, x, rank, tol=0.0)):
     errors = np.asarray(d.errors)
     assert len(errors) == d.num_iters
     assert (np.diff(errors) < 1e-5).all()
@@ -314,34 +388,46 @@ def test_partial_tucker_leaves_modes_alone():
     tn.hosvd(x, 2, modes=(1, 1))
 
 
-def test_cp_recovers_a_planted_rank(precision):
-  dtype, eps = precision
-  factors = [np.asarray(tensor((n, 4), dtype, n)) for n in (6, 7, 8)]
-  x = jnp.asarray(np.einsum('ir,jr,kr->ijk', *factors))
-  d = tn.cp_als(x, 4, KEY, max_iters=2000, tol=0.0, restarts=3)
-  assert d.relative_error < 1e4 * eps
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_cp_recovers_a_planted_rank(dtype):
+  factors = [tensor((n, 4), dtype, n) for n in (6, 7, 8)]
+  x = np.einsum('ir,jr,kr->ijk', *factors)
+  run = (
+    tn.cp_als
+    if dtype == 'float32'
+    else lambda x, rank, key, **o: solve('cp_als', x, (rank,), key=key, **o)
+  )
+  d = run(x, 4, KEY, max_iters=2000, tol=0.0, restarts=3)
+  assert d.relative_error < 1e4 * np.finfo(dtype).eps
 
 
 def test_cp_is_canonical_and_restarts_help():
-  x = tensor((5, 6, 7))
-  one, best = tn.cp_als(x, 5, KEY, init='hosvd'), tn.cp_als(x, 5, KEY, restarts=5)
-  for d in (one, best):
-    weights = np.asarray(d.tensor.weights)
-    assert (np.diff(weights) <= 0).all()
-    for f in d.tensor.factors:
-      np.testing.assert_allclose(np.linalg.norm(f, axis=0), 1, rtol=1e-5)
-    for f in d.tensor.factors[:-1]:
-      assert (np.take_along_axis(np.asarray(f), np.abs(f).argmax(0)[None], 0) > 0).all()
-  singles = [tn.cp_als(x, 5, k).relative_error for k in jax.random.split(KEY, 5)]
-  np.testing.assert_allclose(best.relative_error, min(singles), rtol=1e-3)
+  def check(x, run, keys):
+    one, best = run(x, KEY, init='hosvd'), run(x, KEY, restarts=5)
+    for d in (one, best):
+      weights = np.asarray(d.tensor.weights)
+      assert (np.diff(weights) <= 0).all()
+      for f in map(np.asarray, d.tensor.factors):
+        np.testing.assert_allclose(np.linalg.norm(f, axis=0), 1, rtol=1e-5)
+      for f in map(np.asarray, d.tensor.factors[:-1]):
+        assert (np.take_along_axis(f, np.abs(f).argmax(0)[None], 0) > 0).all()
+    singles = [run(x, k).relative_error for k in keys]
+    np.testing.assert_allclose(best.relative_error, min(singles), rtol=1e-3)
+
+  keys = jax.random.split(KEY, 5)
+  check(tensor(), lambda x, k, **o: tn.cp_als(x, 2, k, **o), keys)
+  x = tensor((5, 6, 7), 'float64')
+  check(x, lambda x, k, **o: solve('cp_als', x, (5,), key=k, **o), keys)
 
 
 def test_ring_ranks_beyond_the_first_mode_are_kept():
-  cores = [np.asarray(tensor((3, n, 3), seed=n)) for n in (4, 5, 6, 7)]
-  x = jnp.asarray(np.einsum('aib,bjc,ckd,dla->ijkl', *cores, optimize=True))
-  d = tn.tr_als(x, 3, max_iters=300, tol=0.0)
+  cores = [tensor((3, n, 3), 'float64', seed=n) for n in (4, 5, 6, 7)]
+  x = np.einsum('aib,bjc,ckd,dla->ijkl', *cores, optimize=True)
+  d = solve('tr_als', x, tn.ranks.tr_ranks(x.shape, 3), max_iters=300, tol=0.0)
   assert d.tensor.ranks == (3, 3, 3, 3)
   assert d.relative_error < 0.05
+  shapes = jax.eval_shape(lambda x: tn.tr_als(x, 3, max_iters=300, tol=0.0), x)
+  assert shapes.tensor.ranks == (3, 3, 3, 3)
 
 
 def test_shuffled_splits_its_key_with_the_method():
@@ -349,18 +435,18 @@ def test_shuffled_splits_its_key_with_the_method():
   d = tn.shuffled(x, tn.cp_als, key=KEY, rank=3, shape=(12, 10))
   assert d.tensor.tensor.shape == (12, 10)
   index = np.asarray(d.tensor.index)
-  np.testing.assert_array_equal(d.tensor.full().ravel(), d.tensor.tensor.full().ravel()[index])
+  np.testing.assert_array_equal(dense(d.tensor).ravel(), dense(d.tensor.tensor).ravel()[index])
   with pytest.raises(ValueError, match='60 entries|has 120'):
     tn.shuffled(x, tn.tt_svd, key=KEY, ranks=2, shape=(6, 10))
 
 
 def test_stopping_rules():
-  x = tensor((5, 6, 7))
-  d = tn.hooi(x, 3, max_iters=50, tol=1e-4)
+  x = tensor()
+  d = tn.hooi(x, 2, max_iters=50, tol=1e-4)
   assert d.converged
   assert d.num_iters < 50
   assert np.isnan(d.errors[int(d.num_iters) :]).all()
-  assert not tn.cp_als(x, 8, KEY, max_iters=2, tol=1e-9).converged
+  assert not tn.cp_als(x, 2, KEY, max_iters=2, tol=1e-9).converged
   for bad in ({'max_iters': 0}, {'tol': -1.0}, {'tol': jnp.ones(())}):
     with pytest.raises(ValueError, match='max_iters|tol'):
       tn.hooi(x, 3, **bad)

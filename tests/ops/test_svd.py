@@ -1,5 +1,6 @@
 """The truncated SVD engine: every route against NumPy's SVD."""
 
+import json
 import subprocess
 import sys
 
@@ -144,34 +145,36 @@ def test_refusals():
 
 
 PEAK = """
-import re, sys
+import gc, json, pathlib, re, sys
 import jax, jax.numpy as jnp
 import tnjax as tn
 
 def peak():
   return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) * 1024
 
-run = jax.jit(lambda x: RUN).lower(jax.ShapeDtypeStruct(SHAPE, 'float32')).compile()
-x = jax.random.normal(jax.random.key(0), SHAPE)
-x.block_until_ready()
-before = peak() - x.nbytes
-jax.block_until_ready(run(x))
-print((peak() - before) / x.nbytes)
+def measured(shape, run):
+  gc.collect()
+  compiled = jax.jit(run).lower(jax.ShapeDtypeStruct(shape, 'float32')).compile()
+  x = jax.random.normal(jax.random.key(0), shape)
+  x.block_until_ready()
+  pathlib.Path('/proc/self/clear_refs').write_text('5')  # the peak is now what is resident
+  before = peak() - x.nbytes
+  jax.block_until_ready(compiled(x))
+  return (peak() - before) / x.nbytes
+
+print(json.dumps([measured(*case) for case in (CASES)]))
 """
+CASES = [
+  '((8, 28, 32, 32, 28, 4), lambda x: tn.tt_svd(x, 4))',
+  '((2**22, 8), lambda x: tn.ops.right_singular(x, 4))',
+  '((8, 2**22), lambda x: tn.tt_svd(x, 4))',
+  '((512, 512, 3, 3 * 8), lambda x: tn.hosvd(x, (128, 128), modes=(0, 1)))',
+]
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads the peak memory from /proc')
-@pytest.mark.parametrize(
-  ('shape', 'run'),
-  [
-    ((8, 28, 32, 32, 28, 4), 'tn.tt_svd(x, 4)'),
-    ((2**22, 8), 'tn.ops.right_singular(x, 4)'),
-    ((8, 2**22), 'tn.tt_svd(x, 4)'),
-    ((512, 512, 3, 3 * 8), 'tn.hosvd(x, (128, 128), modes=(0, 1))'),
-  ],
-  ids=str,
-)
-def test_memory_stays_within_three_times_the_input(shape, run):
-  code = PEAK.replace('RUN', run).replace('SHAPE', repr(shape))
+def test_memory_stays_within_three_times_the_input():
+  code = PEAK.replace('CASES', ', '.join(CASES))
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-  assert float(done.stdout) <= 3.0
+  for case, multiple in zip(CASES, json.loads(done.stdout), strict=True):
+    assert 0.5 <= multiple <= 3.0, case

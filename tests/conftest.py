@@ -11,6 +11,7 @@ import pathlib
 import shutil
 
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # the workers would wait for one another's
 os.environ.update(  # before jax is imported, and inherited by every process a test starts
   {
     'JAX_COMPILATION_CACHE_DIR': str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'),

@@ -209,3 +209,10 @@ def test_abstract_models_are_refused_by_path():
   assert tn.compression.plan(model, (('.*', SVD),)).params == 40
   with pytest.raises(ValueError, match='layers/0: its factors are abstract'):
     tn.to_dense(tn.compression.skeleton(model, (('.*', SVD),)))
+
+
+def test_arrays_stay_uncommitted_so_that_a_training_step_is_compiled_once():
+  model = nnx.Sequential(*(nnx.Linear(8, 8, rngs=nnx.Rngs(i)) for i in range(2)))
+  small, _ = tn.compress(model, (('layers/0', SVD),))
+  for made in (small, tn.to_dense(small)):
+    assert not any(a.committed for a in jax.tree.leaves(nnx.state(made)))

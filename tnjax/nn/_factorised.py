@@ -232,7 +232,11 @@ def copied(x: Array) -> Array:
     return x
   if not isinstance(x, jax.Array):  # NumPy's, as a restored checkpoint has them
     return jax.device_put(np.array(x))
-  return jax.device_put(x, x.sharding, may_alias=False)
+  if x.committed:
+    return jax.device_put(x, x.sharding, may_alias=False)
+  # Uncommitted as before: a step that is given both kinds is compiled twice.
+  with jax.default_device(min(x.devices(), key=lambda d: d.id)):
+    return jax.device_put(np.array(x))
 
 
 def check_channels(inputs: Array, channels: int) -> None:

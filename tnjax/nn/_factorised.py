@@ -232,6 +232,8 @@ def copied(x: Array) -> Array:
     return x
   if not isinstance(x, jax.Array):  # NumPy's, as a restored checkpoint has them
     return jax.device_put(np.array(x))
+  if jnp.issubdtype(x.dtype, jax.dtypes.extended):  # a PRNG key
+    return jnp.copy(x)
   if x.committed:
     return jax.device_put(x, x.sharding, may_alias=False)
   # Uncommitted as before: a step that is given both kinds is compiled twice.

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 VERSION = 1
-_PLAIN = ('bool', 'bfloat16', 'float16', 'float32', 'float64', *(f'{s}int{b}' for s in ('', 'u') for b in (8, 16, 32, 64)))  # fmt: skip  # noqa: E501
+_INTS = tuple(f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64))
+_PLAIN = ('bool', 'bfloat16', 'float16', 'float32', 'float64', *_INTS)
 
 
 def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: Mapping) -> None:

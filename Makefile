@@ -14,11 +14,11 @@ demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
 
 test: .venv/test.done
-	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # Without the shortcuts of tests/conftest.py: no cache of programs, and optimised as users run them.
 test-full: .venv/test.done
-	TNJAX_TEST_FULL=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	TNJAX_TEST_FULL=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 bench: .venv/bench.done
 	$(BIN)/python -m experiments.benchmarks.decompositions $(ARGS)

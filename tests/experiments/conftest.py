@@ -15,4 +15,4 @@ def _compile_cache(request):
 @pytest.fixture(scope='session')
 def one_device():
   """Environment of a subprocess: the first conftest gives this process two devices."""
-  return {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  return {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}

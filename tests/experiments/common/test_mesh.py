@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[3]
-FOUR = {'XLA_FLAGS': '--xla_force_host_platform_device_count=4'}
+FOUR = {'JAX_NUM_CPU_DEVICES': '4'}
 
 SCRIPT = """
 import json, pathlib, sys
@@ -108,7 +108,7 @@ def together(tmp_path_factory, one_device):
   two = [main(one_device, *flags, '--processes=2', f'--process={i}') for i in (0, 1)]
   outputs = [process.communicate(timeout=300) for process in two]
   assert [p.returncode for p in two] == [0, 0], outputs
-  env = one_device | {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
+  env = one_device | {'JAX_NUM_CPU_DEVICES': '2'}
   one = main(env, f'--workdir={folder / "one"}', '--mesh=data:2')
   _, errors = one.communicate(timeout=300)
   assert one.returncode == 0, errors

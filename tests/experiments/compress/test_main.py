@@ -25,7 +25,7 @@ from experiments.compress.config import Config
 from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parents[3]
-SMALL = ('--train_epochs=1', '--finetune_steps=3', '--rates=0.2,0.4')
+SMALL = ('--train_epochs=1', '--finetune_steps=3', '--rates=0.2')
 
 
 def command(*flags):
@@ -33,7 +33,7 @@ def command(*flags):
 
 
 def run(*flags, check=True):
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}  # one device
+  env = {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}  # one device
   done = subprocess.run(command(*flags), cwd=ROOT, env=env, capture_output=True, text=True)
   if check:
     assert done.returncode == 0, done.stderr
@@ -67,7 +67,7 @@ def test_the_report_keeps_its_contract(finished):
   assert report['git']['clean'] in (True, False, 'unknown')
   assert report['memory']['process_bytes'] > 2**26
   assert [(r['scheme'], r['rate']) for r in report['rows']] == [
-    ('tk', 0.2), ('tk', 0.4), ('shuffled', 0.2), ('shuffled', 0.4)
+    ('tk', 0.2), ('shuffled', 0.2)
   ]  # fmt: skip
   for row in report['rows']:
     assert set(row) == {
@@ -93,7 +93,7 @@ def test_the_report_keeps_its_contract(finished):
       found = hashlib.sha256((workdir / path).read_bytes()).hexdigest()
       assert found == row['weights_sha256'][kind]
   with (workdir / 'summary.csv').open() as file:
-    assert [r['scheme'] for r in csv.DictReader(file)] == ['tk', 'tk', 'shuffled', 'shuffled']
+    assert [r['scheme'] for r in csv.DictReader(file)] == ['tk', 'shuffled']
   for name in ('accuracy_vs_compression', 'loss'):
     assert (workdir / f'{name}.png').read_bytes().startswith(b'\x89PNG')
   lines = Metrics(workdir / 'metrics.jsonl').read()

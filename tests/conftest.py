@@ -7,18 +7,12 @@ shortcut is taken: what is tested then is what users run.
 """
 
 import gc
-import importlib.metadata
 import os
 import pathlib
 import shutil
 
-# The older emitters of fusions, on one thread, compile a program in less than half the time. Later
-# releases know them no longer, and end at a flag that they do not know.
-_QUICK = '--xla_cpu_parallel_codegen_split_count=1' + (
-  ' --xla_cpu_use_fusion_emitters=false'
-  if importlib.metadata.version('jaxlib').startswith('0.10.')
-  else ''
-)
+import jaxlib
+
 os.environ.setdefault('JAX_NUM_CPU_DEVICES', '2')
 os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # the workers would wait for one another's
 os.environ.update(  # before jax is imported, and inherited by every process a test starts
@@ -27,7 +21,10 @@ os.environ.update(  # before jax is imported, and inherited by every process a t
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-    'XLA_FLAGS': os.environ.get('XLA_FLAGS', _QUICK),
+    # The older emitters of fusions, on one thread, compile in less than half the time. Later
+    # releases know them no longer, and end at a flag that they do not know.
+    'XLA_FLAGS': '--xla_cpu_parallel_codegen_split_count=1 '
+    + '--xla_cpu_use_fusion_emitters=false' * jaxlib.__version__.startswith('0.10.'),
   }
   if os.environ.get('TNJAX_TEST_FULL', '0') == '0'
   else {'JAX_ENABLE_COMPILATION_CACHE': '0', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '0'}

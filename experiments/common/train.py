@@ -169,7 +169,11 @@ def _make_step(
 
   whole = None if mesh is None else devices.replicated(mesh)
 
-  @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole)
+  # For a few hundred steps the compiler's last optimisations take longer than they save.
+  short = jax.default_backend() == 'cpu' and settings.steps < 1000
+  options = {'xla_backend_optimization_level': 1} if short else None
+
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole, compiler_options=options)
   def step(state: tuple, constants: object, batch: object, key: Array, count: Array) -> tuple:
     params, rest, moments = state
     key = jax.random.fold_in(key, count)

@@ -19,7 +19,7 @@ class Solver:
   Attributes:
     name: 'tt_svd', 'hosvd', 'hooi', 'tr_svd', 'tr_als' or 'cp_als'.
     max_iters, tol: as in the iterative ones.
-    init, restarts: as in `cp_als`.
+    init, restarts: as in `cp_als` and `tr_als`.
     correct: whether `cp_correct` follows `cp_als`: as good, but stable, and better to fine-tune.
 
   >>> import tnjax as tn
@@ -55,8 +55,11 @@ class Solver:
       object.__setattr__(self, 'tol', float(self.tol))
     if not isinstance(self.correct, bool | None):
       raise ValueError(f'solver {self.name!r}: correct={self.correct!r} must be a bool')
-    if self.init not in (None, 'random', 'hosvd'):
-      raise ValueError(f"solver {self.name!r}: init={self.init!r} must be 'random' or 'hosvd'")
+    starts = ('random', 'svd' if self.name == 'tr_als' else 'hosvd')
+    if self.init not in (None, *starts):
+      raise ValueError(
+        f'solver {self.name!r}: init={self.init!r} must be {starts[0]!r} or {starts[1]!r}'
+      )
 
   def __repr__(self) -> str:
     """Only the fields that are set."""

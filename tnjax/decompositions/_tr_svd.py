@@ -160,14 +160,17 @@ def tr_als_kernel(
     return scaled(cores), history
 
   svd, _ = svd_ring(unit, ranks)
-  starts = [jax.tree.map(lambda a: a[None], svd)] if init == 'svd' else []
-  if len(starts) < restarts:
-    draw = partial(_random_ring, unit, ranks)
-    starts.append(batched(draw, xp)(jax.random.split(key, restarts - len(starts))))
-  starts = jax.tree.map(lambda *a: xp.concatenate(a), *starts)
-  tensors, histories = batched(run, xp)(starts)
+  random = partial(_random_ring, unit, ranks)
+  one = lambda tree: jax.tree.map(lambda a: a[None], tree)  # noqa: E731
+  joined = lambda *trees: jax.tree.map(lambda *a: xp.concatenate(a), *trees)  # noqa: E731
+  if restarts == 1:  # without a batch, so that reverse mode says what it lacks
+    tensors, histories = one(run(svd if init == 'svd' else random(key)))
+  else:
+    kept = [one(svd)] if init == 'svd' else []
+    drawn = batched(random, xp)(jax.random.split(key, restarts - len(kept)))
+    tensors, histories = batched(run, xp)(joined(*kept, drawn))
   # An exact start is not improved by normal equations, nor need a random one reach it.
-  tensors = jax.tree.map(lambda a, b: xp.concatenate([a[None], b]), scaled(svd), tensors)
+  tensors = joined(one(scaled(svd)), tensors)
   histories = jax.tree.map(lambda a: xp.concatenate([a[:1], a]), histories)
   error, tensor, (errors, count, converged) = best(
     lambda end: (relative_error(end[0], dense), *end), (tensors, histories)

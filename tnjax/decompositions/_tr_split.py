@@ -144,7 +144,7 @@ def splits(
     entries are the vectors 0 ... count - 1, in order of their singular values, or `count`.
 
   >>> [(mode, count, len(grids)) for mode, count, grids in splits((5, 4, 6), (2, 2, 2))]
-  [(0, 4, 2), (1, 4, 2), (2, 4, 2)]
+  [(0, 4, 3), (1, 4, 3), (2, 4, 3)]
   >>> splits((3, 4, 5), (1, 3, 5))[0][2].tolist()
   [[[0, 1, 2]]]
   """

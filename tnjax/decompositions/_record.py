@@ -1,6 +1,5 @@
 """The one record every decomposition returns, and its error."""
 
-import dataclasses
 import math
 
 import jax
@@ -9,15 +8,16 @@ import numpy as np
 from jax import Array
 
 from tnjax.formats import Record, take
-from tnjax.ops import choose, fixed, namespace, peak, resolved, squared_norm
+from tnjax.ops import Value, choose, fixed, namespace, peak, resolved, squared_norm, value
 
 _BLOCK = 2**20  # entries of the model that are rebuilt at a time
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Decomposition:
+@value
+class Decomposition(Value):
   """A tensor in a format, and how well it stands for the input.
+
+  Prints in one line, and `==` compares all that it holds.
 
   Attributes:
     tensor: the format record; `tensor.full()` approximates the input.

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
+from tnjax.ops import Value
+
 _GRID = 512  # noise variances looked at before the refinement
 
 
-@dataclasses.dataclass(frozen=True)
-class EvbmfResult:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class EvbmfResult(Value):
   """Result of `evbmf`.
 
   Attributes:

@@ -277,8 +277,8 @@ def test_same_key_same_bits():
   [
     (lambda: tn.schemes.svd(), 'either rate or ranks'),
     (lambda: tn.schemes.svd(rate=0.1, ranks=2), 'either rate or ranks'),
-    (lambda: tn.schemes.svd(rate=0.0), r'rate=0.0 must be in \(0, 1\]'),
-    (lambda: tn.schemes.svd(rate=1.5), r'rate=1.5 must be in \(0, 1\]'),
+    (lambda: tn.schemes.svd(rate=0.0), r'rate=0.0 must be a number in \(0, 1\]'),
+    (lambda: tn.schemes.svd(rate=1.5), r'rate=1.5 must be a number in \(0, 1\]'),
     (lambda: tn.schemes.r_tt(rate=0.1, order=0), 'order=0'),
     (lambda: tn.schemes.shuffled(rate=0.1, format='xx'), "format='xx'"),
     (lambda: tn.schemes.svd(rate='0.1'), "rate='0.1' must be in"),

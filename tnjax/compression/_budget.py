@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import operator
 import re
 from collections.abc import Callable, Sequence
 
@@ -16,6 +15,7 @@ from tnjax.compression._options import Options, options
 from tnjax.compression._report import Report
 from tnjax.compression._rules import Job, Rules, check_ready, make_jobs
 from tnjax.compression._trace import input_shapes
+from tnjax.ops import integer, number
 from tnjax.schemes import FORMATS, Parametrization, Scheme, on_host
 
 _LARGEST = 2**31  # a rank above every cap
@@ -123,11 +123,8 @@ def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
       'of one input without batch, to a model that calls all its layers'
     )
   if unit == name:
-    if not hasattr(value, '__index__'):
-      raise ValueError(f'{name}={value} must be an int; give a fraction as {name}_ratio')
-    return unit, operator.index(value), total
-  if not 0 < value < math.inf:
-    raise ValueError(f'{name}={value} must be a positive fraction of the dense model')
+    return unit, integer(value, name), total
+  value = number(value, name, 'above 0, a fraction of the dense model', lambda x: x > 0)
   return unit, math.floor(value * total * (1 + 1e-12)), total
 
 

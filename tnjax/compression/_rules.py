@@ -13,6 +13,7 @@ from jax import Array
 from tnjax import nn, ranks
 from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._walk import Place, walk
+from tnjax.ops import prng_key
 from tnjax.schemes import Parametrization, Scheme
 
 Rules = Sequence[tuple[str, Scheme | None]]
@@ -70,6 +71,8 @@ def make_jobs(
 
   With `must_save`, a layer that would store as many entries as before stays as it is.
   """
+  if key is not None:
+    prng_key(key)
   places = walk(model)
   patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in rules]
   jobs: dict[str, Job] = {}

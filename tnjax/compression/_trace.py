@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tnjax import nn
+from tnjax.ops import integers
 
 
 def input_shapes(
@@ -24,6 +25,7 @@ def input_shapes(
   """
   if input_shape is None:
     return {}
+  input_shape = integers(input_shape, 'input_shape')
   kinds = nn.kinds()
   seen: dict[str, list[tuple[int, ...]]] = {}
   watched: dict[type, type] = {}
@@ -47,7 +49,7 @@ def input_shapes(
       failures.append(error)
       seen.clear()
   raise ValueError(
-    f'input_shape={tuple(input_shape)} does not fit the model: {failures[0]}'
+    f'input_shape={input_shape} does not fit the model: {failures[0]}'
   ) from failures[0]
 
 

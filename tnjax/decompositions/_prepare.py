@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tnjax.ops import fixed, namespace, peak, working_dtype
+from tnjax.ops import fixed, integer, namespace, numeric, peak, tolerance, working_dtype
 
 
 def check_input(x: Array, name: str = 'x') -> Array:
   """The input as an array, or a ValueError that says what to pass instead."""
-  x = jnp.asarray(x)
+  x = numeric(x, name)
   if not jnp.issubdtype(x.dtype, jnp.inexact):
     raise ValueError(
       f'{name} has dtype {x.dtype}; pass a floating or complex array, such as '
@@ -125,9 +125,6 @@ def relative(lost: Array, energy: Array) -> Array:
   return xp.where(share > 0, xp.sqrt(xp.where(share > 0, share, 1)), share * 0)
 
 
-def check_iteration(max_iters: int, tol: float) -> None:
-  """`max_iters` at least 1, `tol` a non-negative Python float."""
-  if max_iters < 1:
-    raise ValueError(f'max_iters={max_iters} must be at least 1')
-  if not isinstance(tol, (int, float)) or tol < 0:
-    raise ValueError(f'tol={tol!r} must be a static float >= 0 (0. runs exactly max_iters sweeps)')
+def check_iteration(max_iters: int, tol: float) -> tuple[int, float]:
+  """A number of sweeps, at least 1, and the tolerance that stops them."""
+  return integer(max_iters, 'max_iters'), tolerance(tol)

@@ -50,7 +50,7 @@ def tt_svd(
   (2, 2)
   """
   x = check_input(x)
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tt_ranks(x.shape, ranks)
   if tol is None:

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from tnjax.formats._blocks import direct_sum, kronecker
-from tnjax.ops import Value, inexact_dtype
+from tnjax.ops import Value, inexact_dtype, integer
 
 Join = Callable[[Array, Array, Sequence[int]], Array]
 
@@ -186,7 +186,8 @@ def check_shapes(a: Record, b: Record) -> None:
 def check_mode(x: Record, mode: int, name: str = 'mode') -> int:
   """`mode` counted from the front; negative ones count from the back."""
   order = len(x.shape)
-  if not -order <= operator.index(mode) < order:
+  mode = integer(mode, name, least=None)
+  if not -order <= mode < order:
     raise ValueError(
       f'{name}={mode} does not exist; a tensor of shape {x.shape} needs {-order}..{order - 1}'
     )

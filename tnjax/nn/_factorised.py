@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
+from tnjax.ops import prng_key
 from tnjax.schemes import Fit, Parametrization, Scheme, fit_all, rebuild
 
 _DEFAULT_CALLABLES = {
@@ -143,6 +144,8 @@ class Factorised(nnx.Module):
   def keys(cls, dense: nnx.Module, key: Array | None) -> list[Array | None]:
     """The PRNG keys that go with `weights`."""
     count = math.prod(cls.stack_shape(dense))
+    if key is not None:
+      prng_key(key)
     if key is None or not cls.stack_shape(dense):
       return [key] * count
     return list(jax.random.split(key, count))

@@ -84,7 +84,7 @@ def one_of(value: Any, name: str, choices: Sequence[str]) -> str:
   'qr'
   """
   if not isinstance(value, str) or value not in choices:
-    raise ValueError(f'{name}={value!r} must be one of {", ".join(map(repr, choices))}')
+    raise ValueError(f'{name}={value!r} must be one of {", ".join(choices)}')
   return value
 
 
@@ -114,6 +114,8 @@ def numeric(value: Any, name: str, xp: ModuleType = jnp) -> Array:
   ValueError: matrix must be an array of numbers with values at hand; it is a str
   """
   try:
+    if any(isinstance(leaf, str | bytes) for leaf in jax.tree.leaves(value)):
+      raise TypeError  # JAX would warn before it refuses
     found = xp.asarray(value)
     if jnp.issubdtype(found.dtype, np.number) or found.dtype == bool:
       return found

@@ -11,7 +11,7 @@ from jax import Array
 from tnjax import contraction, formats
 from tnjax.contraction import Geometry, Network, Problem
 from tnjax.decompositions import METHODS
-from tnjax.ops import HIGHEST
+from tnjax.ops import HIGHEST, numeric, prng_key
 from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS
@@ -126,7 +126,9 @@ class Parametrization:
 
   def checked(self, weight: Array, key: Array | None) -> Array:
     """The weight as an array, if `fit` can start with it and the key."""
-    weight = jnp.asarray(weight)
+    weight = numeric(weight, 'weight')
+    if key is not None:
+      prng_key(key)
     if weight.shape != self.fold.shape:
       raise ValueError(
         f'weight has shape {weight.shape}; this scheme is bound to {self.fold.shape}'
@@ -158,7 +160,7 @@ class Parametrization:
 
     Default 1 / sqrt(fan_in), the standard deviation of flax's default (LeCun normal).
     """
-    shape = self.fold.shape
+    shape, key = self.fold.shape, prng_key(key)
     std = math.prod(shape[:-1]) ** -0.5 if std is None else std
     if not self.fold.shuffled:
       return formats.random_factors(key, self.network, std**2, dtype)

@@ -25,11 +25,13 @@ from tnjax.ops import (
   HIGHEST,
   batched,
   host_normal,
+  integer,
   khatri_rao,
   left_singular,
   materialized,
   matmul,
   namespace,
+  prng_key,
   squared_norm,
   tensordot,
   unfold,
@@ -76,13 +78,12 @@ def cp_als(
   ((1,), True)
   """
   x = check_input(x)
-  check_iteration(max_iters, tol)
+  key, (max_iters, tol) = prng_key(key), check_iteration(max_iters, tol)
   if init not in ('random', 'hosvd'):
     raise ValueError(f"init={init!r} must be 'random' or 'hosvd'")
-  if restarts < 1:
-    raise ValueError(f'restarts={restarts} must be at least 1')
+  restarts = integer(restarts, 'restarts')
   (rank,) = ranks_lib.cp_ranks(x.shape, rank, name='rank')
-  return _jitted(x, key, rank, max_iters, float(tol), init, restarts)
+  return _jitted(x, key, rank, max_iters, tol, init, restarts)
 
 
 def cp_als_kernel(

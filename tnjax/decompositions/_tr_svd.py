@@ -53,7 +53,7 @@ def tr_svd(
   ((1, 1, 1), True)
   """
   x = check_input(x)
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tr_ranks(x.shape, ranks)
   if tol is None:
@@ -88,8 +88,8 @@ def tr_als(
   True
   """
   x = check_input(x)
-  check_iteration(max_iters, tol)
-  return _als_jitted(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, float(tol))
+  max_iters, tol = check_iteration(max_iters, tol)
+  return _als_jitted(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, tol)
 
 
 def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:

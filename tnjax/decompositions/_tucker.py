@@ -20,6 +20,7 @@ from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tu
 from tnjax.formats import Tucker
 from tnjax.ops import (
   fixed,
+  integers,
   left_singular,
   matmul,
   mode_product,
@@ -66,7 +67,7 @@ def hosvd(
   (1, 1, 1)
   """
   x = check_input(x)
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   modes = _checked_modes(x.shape, modes)
   if ranks is not None:
     ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
@@ -111,19 +112,19 @@ def hooi(
   ((2, 2, 2), True)
   """
   x = check_input(x)
-  check_iteration(max_iters, tol)
+  max_iters, tol = check_iteration(max_iters, tol)
   modes = _checked_modes(x.shape, modes)
   ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
-  return _hooi_jitted(x, ranks, modes, max_iters, float(tol))
+  return _hooi_jitted(x, ranks, modes, max_iters, tol)
 
 
 def _checked_modes(shape: tuple[int, ...], modes: Sequence[int] | None) -> tuple[int, ...]:
   order = len(shape)
   if modes is None:
     modes = range(order)
-  chosen = tuple(m + order if m < 0 else m for m in modes)
+  chosen = tuple(m + order if m < 0 else m for m in integers(modes, 'modes', least=None))
   if len(set(chosen)) != len(chosen) or any(not 0 <= m < order for m in chosen):
-    raise ValueError(f'modes={tuple(modes)} must be distinct modes of x, of shape {shape}')
+    raise ValueError(f'modes={modes} must be distinct modes of x, of shape {shape}')
   return chosen
 
 

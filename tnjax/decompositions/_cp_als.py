@@ -9,12 +9,12 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._columns import unit_columns
+from tnjax.decompositions._columns import power, unit_columns
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
-  iterate,
   largest,
   relative,
   widened,
@@ -48,14 +48,17 @@ def cp_als(
   """CP decomposition by alternating least squares (Kolda and Bader 2009, figure 3.3).
 
   Every update is damped towards the last iterate by a few roundings, so that rank-deficient and
-  over-ranked input gives finite factors and the error never rises beyond rounding.
+  over-ranked input gives finite factors and the error never rises beyond rounding. Sweeps start
+  ahead of where the last one ended, along the line from the one before (Bro 1998, section 4.6),
+  which leads out of swamps; one that ends higher is undone.
 
   Args:
     x: array of order >= 1, real or complex.
     rank: number of terms R, capped at the product of all modes but the largest.
     key: PRNG key, for a random start and for the columns an HOSVD start cannot fill.
     max_iters: sweeps over all modes.
-    tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
+    tol: stop after three sweeps that changed the fit by less than this relative amount, or the
+      squared error by less than a rounding; 0. runs all sweeps.
     init: 'random' (Gaussian columns) or 'hosvd' (leading left singular vectors of the
       unfoldings, filled up with random columns).
     restarts: number of starts, run as one vmapped batch; the one of least error is returned. With
@@ -98,7 +101,7 @@ def cp_als_kernel(
     factors = _start(dense, scale, key, rank, init)
     step = partial(_sweep, dense, scale, energy)
     state = (factors, xp.zeros(rank, energy.dtype))
-    (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype)
+    (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype, _ahead)
     tensor = _canonical(factors, weights * scale)
     # bf16 columns; the weights keep the working precision, as they hold the scale.
     return tensor.cast(x.dtype), history
@@ -161,6 +164,17 @@ def _sweep(
   second = materialized(tensordot(small(state[0][:cut]), matrix, (0, 0)))
   state, lost = visit(second.reshape(rank, *x.shape[cut:]), modes[cut:], state)
   return state, relative(lost, energy)
+
+
+def _ahead(state: tuple, previous: tuple, by: Array) -> tuple:
+  """Further along the line between two states, whose terms share their scale among the modes."""
+  shares = [power(weights, 1 / len(factors))[None] for factors, weights in (state, previous)]
+  moved = []
+  for new, old in zip(state[0], previous[0]):
+    new, old = (f * share.astype(f.dtype) for f, share in zip((new, old), shares))
+    moved.append(unit_columns(new + by.astype(new.dtype) * (new - old)))
+  columns, sizes = zip(*moved)
+  return columns, math.prod(sizes)
 
 
 def _update(

@@ -1,10 +1,7 @@
 """What every door does first: check the input, and bring it to a working dtype and scale."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from tnjax.ops import fixed, namespace, peak, working_dtype
@@ -47,75 +44,6 @@ def largest(x: Array) -> Array:
   """
   scale = fixed(peak(x))
   return namespace(x).where(scale == 0, 1, scale)
-
-
-def iterate(
-  step: Callable, state: object, max_iters: int, tol: float, dtype: np.dtype
-) -> tuple[object, Array, Array, Array]:
-  """Runs `state, error = step(state)` until the fit 1 - error changes by less than `tol` of itself.
-
-  Returns state, errors (max_iters,), sweeps done and whether it converged. `tol=0.` scans exactly
-  `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a while-loop.
-  """
-  if namespace(*jax.tree.leaves(state)) is np:
-    return _iterate_on_host(step, state, max_iters, tol, dtype)
-  if tol == 0.0:
-    state, errors = jax.lax.scan(lambda s, _: step(s), state, None, length=max_iters)
-    done = jnp.asarray(max_iters, 'int32')
-    return state, errors, done, jnp.isfinite(errors[-1])
-
-  def unfinished(carry: tuple) -> Array:
-    _, _, count, converged = carry
-    return (count < max_iters) & ~converged
-
-  def advance(carry: tuple) -> tuple:
-    state, errors, count, _ = carry
-    state, error = step(state)
-    before = jnp.where(count == 0, jnp.inf, errors[jnp.maximum(count - 1, 0)])
-    converged = jnp.abs(before - error) <= tol * jnp.abs(1 - error)
-    return state, errors.at[count].set(error), count + 1, converged
-
-  errors = jnp.full(max_iters, jnp.nan, dtype)
-  carry = (state, errors, jnp.zeros((), 'int32'), jnp.zeros((), bool))
-  return _forward_only(jax.lax.while_loop(unfinished, advance, carry))
-
-
-def _iterate_on_host(
-  step: Callable, state: object, max_iters: int, tol: float, dtype: np.dtype
-) -> tuple[object, np.ndarray, np.ndarray, np.ndarray]:
-  errors, before, converged, count = np.full(max_iters, np.nan, dtype), np.inf, False, 0
-  while count < max_iters and not converged:
-    state, error = step(state)
-    errors[count], count = error, count + 1
-    converged = tol > 0 and abs(before - error) <= tol * abs(1 - error)
-    before = error
-  if tol == 0.0:
-    converged = np.isfinite(before)
-  return state, errors, np.asarray(count, 'int32'), np.asarray(converged)
-
-
-@jax.custom_jvp
-def _forward_only(values: tuple) -> tuple:
-  """The identity, whose reverse-mode derivative says why there is none."""
-  return values
-
-
-@_forward_only.defjvp
-def _forward_only_jvp(primals: tuple, tangents: tuple) -> tuple:
-  def refuse(*_: object) -> None:
-    raise ValueError(
-      'no reverse-mode gradient through tol > 0, whose number of sweeps is not known in advance; '
-      'pass tol=0. for exactly max_iters sweeps'
-    )
-
-  return primals[0], jax.tree.map(
-    lambda t: (
-      t
-      if t.dtype == jax.dtypes.float0
-      else jax.custom_derivatives.linear_call(lambda _, t: t, refuse, (), t)
-    ),
-    tangents[0],
-  )
 
 
 def relative(lost: Array, energy: Array) -> Array:

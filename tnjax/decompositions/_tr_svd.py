@@ -8,11 +8,11 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
-  iterate,
   largest,
   widened,
 )
@@ -77,7 +77,8 @@ def tr_als(
   Args:
     x, ranks: as in `tr_svd`.
     max_iters: sweeps over all cores.
-    tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
+    tol: stop after three sweeps that changed the fit by less than this relative amount, or the
+      squared error by less than a rounding; 0. runs all sweeps.
 
   Returns:
     A `Decomposition` with a `TR` whose error is at most that of `tr_svd`.
@@ -122,12 +123,16 @@ def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) 
   if xp is np:
     step = partial(host_sweep, unit, norm**2)
   start = _svd_cores(unit, ranks)
-  cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype)
+  cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype, _ahead)
   tensor = TR((*cores[:-1], cores[-1] * scale)).cast(x.dtype)
   return Decomposition(tensor, relative_error(tensor, dense), count, converged, errors)
 
 
 _als_jitted = jax.jit(tr_als_kernel, static_argnums=(1, 2, 3))
+
+
+def _ahead(cores: tuple[Array, ...], previous: tuple[Array, ...], by: Array) -> tuple[Array, ...]:
+  return tuple(new + by.astype(new.dtype) * (new - old) for new, old in zip(cores, previous))
 
 
 def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:

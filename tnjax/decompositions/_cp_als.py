@@ -13,9 +13,9 @@ from tnjax.decompositions._columns import power, unit_columns
 from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
+  at_unit_scale,
   check_input,
   check_iteration,
-  largest,
   relative,
   widened,
 )
@@ -57,7 +57,7 @@ def cp_als(
     rank: number of terms R, capped at the product of all modes but the largest.
     key: PRNG key, for a random start and for the columns an HOSVD start cannot fill.
     max_iters: sweeps over all modes.
-    tol: stop after three sweeps that changed the fit by less than this relative amount, or the
+    tol: stop when five sweeps together changed the fit by less than this relative amount, or the
       squared error by less than a rounding; 0. runs all sweeps.
     init: 'random' (Gaussian columns) or 'hosvd' (leading left singular vectors of the
       unfoldings, filled up with random columns).
@@ -88,27 +88,27 @@ def cp_als(
   return _jitted(x, key, rank, max_iters, float(tol), init, restarts)
 
 
+@at_unit_scale
 def cp_als_kernel(
   x: Array, key: Array | None, rank: int, max_iters: int, tol: float, init: str, restarts: int
 ) -> Decomposition:
   """`rank` is within what the shape allows; a `key` is only read where columns are drawn."""
   dense = widened(x)
   xp = namespace(dense)
-  scale = largest(dense)
-  energy = squared_norm(dense, scale)
+  energy = squared_norm(dense)
 
   def run(key: Array) -> tuple:
-    factors = _start(dense, scale, key, rank, init)
-    step = partial(_sweep, dense, scale, energy)
+    factors = _start(dense, key, rank, init)
+    step = partial(_sweep, dense, energy)
     state = (factors, xp.zeros(rank, energy.dtype))
     (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype, _ahead)
-    tensor = _canonical(factors, weights * scale)
+    tensor = _canonical(factors, weights)
     # bf16 columns; the weights keep the working precision, as they hold the scale.
     return tensor.cast(x.dtype), history
 
   if restarts == 1:
     tensor, (errors, count, converged) = run(key)
-    kept = (1 - errors[count - 1] ** 2) * energy * scale**2
+    kept = (1 - errors[count - 1] ** 2) * energy
     error = relative_error(tensor, dense, kept, terms=xp.sum(tensor.weights**2))
     return Decomposition(tensor, error, count, converged, errors)
   tensors, histories = batched(run, xp)(jax.random.split(key, restarts))
@@ -122,9 +122,7 @@ def cp_als_kernel(
 _jitted = jax.jit(cp_als_kernel, static_argnums=(2, 3, 4, 5, 6))
 
 
-def _sweep(
-  x: Array, scale: Array, energy: Array, state: tuple[tuple[Array, ...], Array]
-) -> tuple[tuple, Array]:
+def _sweep(x: Array, energy: Array, state: tuple[tuple[Array, ...], Array]) -> tuple[tuple, Array]:
   """One update of every factor, in order, and the relative error after the last one.
 
   x meets the factors along a binary tree over the modes (Phan, Tichavsky and Cichocki 2013): two
@@ -148,20 +146,16 @@ def _sweep(
       second = _times_columns(second, state[0][m], 1)
     return visit(second, modes[cut:], state)
 
-  def small(factors: Sequence[Array]) -> Array:
-    """Conjugate Khatri-Rao product; the scale goes into this small operand."""
-    return khatri_rao(factors).conj() / scale
-
   modes = tuple(range(x.ndim))
   if x.ndim == 1:
-    return visit(namespace(x).ones((rank, 1), x.dtype) * (x / scale)[None], modes, state)
+    return visit(namespace(x).ones((rank, 1), x.dtype) * x[None], modes, state)
   cut = _balanced(x.shape)
   matrix = x.reshape(math.prod(x.shape[:cut]), -1)
   # The large matrix first, and last contracted with a tall operand: on CPU XLA takes up to twice as
   # long for the other forms of the same products, into which it would turn these.
-  first = materialized(matmul(matrix, small(state[0][cut:])))
+  first = materialized(matmul(matrix, khatri_rao(state[0][cut:]).conj()))
   state, _ = visit(first.T.reshape(rank, *x.shape[:cut]), modes[:cut], state)
-  second = materialized(tensordot(small(state[0][:cut]), matrix, (0, 0)))
+  second = materialized(tensordot(khatri_rao(state[0][:cut]).conj(), matrix, (0, 0)))
   state, lost = visit(second.reshape(rank, *x.shape[cut:]), modes[cut:], state)
   return state, relative(lost, energy)
 
@@ -212,14 +206,14 @@ def _times_columns(part: Array, factor: Array, axis: int) -> Array:
   return jax.lax.dot_general(part, factor.conj(), along, precision=HIGHEST)
 
 
-def _start(x: Array, scale: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
+def _start(x: Array, key: Array, rank: int, init: str) -> tuple[Array, ...]:
   """Unit columns; random ones only where they are needed."""
   xp = namespace(x)
   factors = []
   for n, rows in enumerate(x.shape):
     columns = xp.zeros((rows, 0), x.dtype)
     if init == 'hosvd':
-      matrix = unfold(x, n) / scale
+      matrix = unfold(x, n)
       columns, _ = left_singular(matrix, min(rank, *matrix.shape), method='gram')
     if columns.shape[1] < rank:
       draw = host_normal if xp is np else jax.random.normal

@@ -17,7 +17,7 @@ from jax import Array
 
 from tnjax.ops import namespace
 
-_QUIET = 3  # sweeps in a row that change nothing, before the method has come to rest
+_QUIET = 5  # sweeps that together change nothing, before the method has come to rest
 
 
 @jax.tree_util.register_dataclass
@@ -31,7 +31,8 @@ class _Walk:
     count: sweeps done.
     undone: how many of them were undone.
     careful: whether the next one starts from the state itself, since the last was undone.
-    quiet: how many of the last sweeps changed nothing.
+    quiet: how many of the last sweeps together changed nothing.
+    level: the error before them.
   """
 
   state: Any
@@ -41,6 +42,7 @@ class _Walk:
   undone: Array
   careful: Array
   quiet: Array
+  level: Array
 
 
 def iterate(
@@ -53,8 +55,8 @@ def iterate(
 ) -> tuple[Any, Array, Array, Array]:
   """Runs `state, error = step(state)` until it comes to rest.
 
-  That is when in each of three sweeps in a row the fit 1 - error changed by less than `tol` of
-  itself, or the squared error by less than one rounding.
+  That is when five sweeps together changed the fit 1 - error by less than `tol` of itself, or the
+  squared error by less than one rounding.
 
   Args:
     step: one sweep from a state.
@@ -71,7 +73,8 @@ def iterate(
   """
   xp = namespace(*jax.tree.leaves(state))
   zero = xp.asarray(0, 'int32')
-  start = _Walk(state, state, xp.asarray(np.inf, dtype), zero, zero, zero > 0, zero)
+  high = xp.asarray(np.inf, dtype)
+  start = _Walk(state, state, high, zero, zero, zero > 0, zero, high)
   advance = _advance(step, tol, ahead, xp)
   if xp is np:
     return _on_host(advance, start, max_iters, tol)
@@ -107,10 +110,13 @@ def _advance(step: Callable, tol: float, ahead: Callable | None, xp: Any) -> Cal
     plain = walk.careful | (walk.count < 3)
     length = xp.maximum(walk.count, 1).astype(walk.error.dtype)
     by = xp.where(plain, 0, length ** (1 / (3 + walk.undone / 4)) - 1).astype(walk.error.dtype)
-    along = ahead is not None and not (xp is np and plain)
-    state, error = step(ahead(walk.state, walk.previous, by) if along else walk.state)
-    change = xp.abs(walk.error - error)
-    small = (change <= tol * xp.abs(1 - error)) | (change * (walk.error + error) <= eps)
+    start = walk.state
+    if ahead is not None and not (xp is np and plain):
+      moved = ahead(walk.state, walk.previous, by)
+      start = jax.tree.map(lambda here, there: xp.where(plain, here, there), start, moved)
+    state, error = step(start)
+    change = xp.abs(walk.level - error)
+    small = (change <= tol * xp.abs(1 - error)) | (change * (walk.level + error) <= eps)
     quiet = xp.where(small, walk.quiet + 1, 0).astype('int32')
     if ahead is None:
       worse = xp.zeros((), bool)
@@ -120,7 +126,8 @@ def _advance(step: Callable, tol: float, ahead: Callable | None, xp: Any) -> Cal
         lambda old, new: xp.where(worse, old, new), (walk.state, walk.error), (state, error)
       )
     undone = (walk.undone + worse).astype('int32')
-    return _Walk(state, walk.state, error, walk.count + 1, undone, worse, quiet)
+    level = xp.where(small, walk.level, error)
+    return _Walk(state, walk.state, error, walk.count + 1, undone, worse, quiet, level)
 
   return advance
 

@@ -1,9 +1,16 @@
 """What every door does first: check the input, and bring it to a working dtype and scale."""
 
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from tnjax.decompositions._record import Decomposition
 from tnjax.ops import fixed, namespace, peak, working_dtype
 
 
@@ -21,14 +28,19 @@ def check_input(x: Array, name: str = 'x') -> Array:
     raise ValueError(
       f'{name} has shape {x.shape}, with an empty mode; all sizes must be at least 1'
     )
-  if not isinstance(x, jax.core.Tracer) and not bool(_all_finite(x)):
-    raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
+  if not isinstance(x, jax.core.Tracer):
+    size = float(_peak(x))
+    if not math.isfinite(size):
+      raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
+    if size < float(jnp.finfo(x.dtype).tiny) and x.is_fully_addressable and np.asarray(x).any():
+      raise ValueError(
+        f'{name} of shape {x.shape} has no entry above {jnp.finfo(x.dtype).tiny:.1e}; XLA takes '
+        'smaller ones for zero, so multiply it by a power of two first'
+      )
   return x
 
 
-@jax.jit
-def _all_finite(x: Array) -> Array:
-  return jnp.isfinite(peak(x))
+_peak = jax.jit(peak)
 
 
 def widened(x: Array) -> Array:
@@ -44,6 +56,42 @@ def largest(x: Array) -> Array:
   """
   scale = fixed(peak(x))
   return namespace(x).where(scale == 0, 1, scale)
+
+
+def at_unit_scale(kernel: Callable[..., Decomposition]) -> Callable[..., Decomposition]:
+  """The kernel for tensors of any scale, from one for a largest entry in [1/2, 1).
+
+  The scale is a power of two, so nothing is rounded. Squares, products and sums of entries are then
+  in range, and those of cotangents too. The tensor's first array takes the scale, and its last one
+  what would bring the first near overflow.
+  """
+
+  @functools.wraps(kernel)
+  def scaled(x: Array, *args: object, **options: object) -> Decomposition:
+    xp = namespace(x)
+    size = fixed(peak(x)).astype(working_dtype(x.real.dtype))
+    exponent = xp.where(xp.isfinite(size) & (size > 0), xp.frexp(size)[1], 0)
+    d = kernel(_shifted(x, -exponent), *args, **options)
+    (first, *rest), tree = jax.tree.flatten(d.tensor)
+    limits = jnp.finfo(x.dtype)
+    most = xp.clip(exponent, limits.minexp // 4 * 3, limits.maxexp // 4 * 3) if rest else exponent
+    arrays = [_shifted(first, most), *rest]
+    if rest:
+      arrays[-1] = _shifted(rest[-1], exponent - most)
+    fits = xp.isfinite(peak(arrays[0])) & xp.isfinite(peak(arrays[-1]))
+    error = xp.where(fits, d.relative_error, xp.inf).astype(d.relative_error.dtype)
+    tensor = jax.tree.unflatten(tree, arrays)
+    return dataclasses.replace(d, tensor=tensor, relative_error=error)
+
+  return scaled
+
+
+def _shifted(a: Array, exponent: Array) -> Array:
+  """a times 2**exponent, exactly, in steps that are powers of two of the dtype."""
+  xp = namespace(a)
+  for part in (exponent // 2, exponent - exponent // 2):
+    a = a * xp.ldexp(xp.ones((), working_dtype(a.real.dtype)), part).astype(a.dtype)
+  return a
 
 
 def relative(lost: Array, energy: Array) -> Array:

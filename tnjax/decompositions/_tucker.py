@@ -9,9 +9,9 @@ from jax import Array
 from tnjax import ranks as ranks_lib
 from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._prepare import (
+  at_unit_scale,
   check_input,
   check_iteration,
-  largest,
   relative,
   widened,
 )
@@ -100,7 +100,7 @@ def hooi(
     x, modes: as in `hosvd`.
     ranks: as in `hosvd`.
     max_iters: sweeps over all modes.
-    tol: stop after three sweeps that changed the fit by less than this relative amount, or the
+    tol: stop when five sweeps together changed the fit by less than this relative amount, or the
       squared error by less than a rounding; 0. runs all sweeps.
 
   Returns:
@@ -161,6 +161,7 @@ def _truncate(
   return core, tuple(factors)
 
 
+@at_unit_scale
 def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
   """`ranks`, one per entry of `modes`, are within what the shape allows."""
   ranks = _all_ranks(x.shape, ranks, modes)
@@ -172,6 +173,7 @@ def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> De
 _hosvd_jitted = jax.jit(hosvd_kernel, static_argnums=(1, 2))
 
 
+@at_unit_scale
 def hooi_kernel(
   x: Array, ranks: tuple[int, ...], modes: tuple[int, ...], max_iters: int, tol: float
 ) -> Decomposition:
@@ -186,13 +188,11 @@ def hooi_kernel(
     count = max_iters if tol == 0.0 else 1
     errors = xp.where(xp.arange(max_iters) < count, d.relative_error, xp.nan)
     return dataclasses.replace(d, errors=errors, num_iters=xp.asarray(count, 'int32'))
-  scale = largest(dense)
-  energy = squared_norm(dense, scale)
+  energy = squared_norm(dense)
 
   def shrunk(y: Array, away: Sequence[int], factors: Sequence[Array]) -> Array:
     for m in _by_shrinkage(away, ranks, x.shape):
-      matrix = factors[m].conj().T
-      y = mode_product(y, matrix / scale if y is dense else matrix, m)
+      y = mode_product(y, factors[m].conj().T, m)
     return y
 
   def visit(
@@ -230,9 +230,9 @@ def hooi_kernel(
   elif tol > 0:
     converged = xp.zeros((), bool)
   core, factors = state
-  kept = squared_norm(core) * scale**2
-  tensor = Tucker(core * scale, factors).cast(x.dtype)
-  return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
+  tensor = Tucker(core, factors).cast(x.dtype)
+  error = relative_error(tensor, dense, squared_norm(core))
+  return Decomposition(tensor, error, count, converged, errors)
 
 
 _hooi_jitted = jax.jit(hooi_kernel, static_argnums=(1, 2, 3, 4))

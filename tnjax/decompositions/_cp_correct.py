@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax.decompositions._columns import power, safe_unit_columns
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
-  iterate,
   largest,
   relative,
   widened,

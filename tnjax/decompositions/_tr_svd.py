@@ -8,12 +8,12 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
+  at_unit_scale,
   check_input,
   check_iteration,
-  iterate,
-  largest,
   widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
@@ -77,7 +77,8 @@ def tr_als(
   Args:
     x, ranks: as in `tr_svd`.
     max_iters: sweeps over all cores.
-    tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
+    tol: stop when five sweeps together changed the fit by less than this relative amount, or the
+      squared error by less than a rounding; 0. runs all sweeps.
 
   Returns:
     A `Decomposition` with a `TR` whose error is at most that of `tr_svd`.
@@ -92,6 +93,7 @@ def tr_als(
   return _als_jitted(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, tol)
 
 
+@at_unit_scale
 def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
   dense = widened(x)
@@ -105,29 +107,32 @@ def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
 _svd_jitted = jax.jit(tr_svd_kernel, static_argnums=1)
 
 
+@at_unit_scale
 def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) -> Decomposition:
   """As `tr_svd_kernel`."""
   dense = widened(x)
-  scale = largest(dense)
-  unit = dense / scale
   xp = namespace(dense)
-  norm = xp.sqrt(squared_norm(unit))
+  norm = xp.sqrt(squared_norm(dense))
 
   def step(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
     for n in range(len(cores)):
-      cores = (*cores[:n], _update(unit, cores, n), *cores[n + 1 :])
-    error = xp.sqrt(squared_norm(unit - TR(cores).full())) / xp.where(norm == 0, 1, norm)
+      cores = (*cores[:n], _update(dense, cores, n), *cores[n + 1 :])
+    error = xp.sqrt(squared_norm(dense - TR(cores).full())) / xp.where(norm == 0, 1, norm)
     return cores, error
 
   if xp is np:
-    step = partial(host_sweep, unit, norm**2)
-  start = _svd_cores(unit, ranks)
-  cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype)
-  tensor = TR((*cores[:-1], cores[-1] * scale)).cast(x.dtype)
+    step = partial(host_sweep, dense, norm**2)
+  start = _svd_cores(dense, ranks)
+  cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype, _ahead)
+  tensor = TR(cores).cast(x.dtype)
   return Decomposition(tensor, relative_error(tensor, dense), count, converged, errors)
 
 
 _als_jitted = jax.jit(tr_als_kernel, static_argnums=(1, 2, 3))
+
+
+def _ahead(cores: tuple[Array, ...], previous: tuple[Array, ...], by: Array) -> tuple[Array, ...]:
+  return tuple(new + by.astype(new.dtype) * (new - old) for new, old in zip(cores, previous))
 
 
 def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:

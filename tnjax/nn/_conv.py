@@ -52,8 +52,8 @@ class Conv(Factorised):
     'precision',
   )
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """(*kernel_size, in_features / groups, out_features)."""
     return (
       *layer.kernel_size,

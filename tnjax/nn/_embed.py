@@ -41,8 +41,8 @@ class Embed(Factorised):
   WEIGHT = 'embedding'
   use_bias = False
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """(num_embeddings, features)."""
     return layer.num_embeddings, layer.features
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from tnjax.schemes import Fit, Parametrization, Scheme, fit_all, rebuild
+from tnjax.schemes import Fit, Parametrization, Scheme, check_scheme, fit_all, rebuild
 
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
@@ -50,8 +50,8 @@ class Factorised(nnx.Module):
   WEIGHT = 'kernel'
   dense_class: type[nnx.Module]
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """Shape (in, out) or (*kernel_size, in, out) that a scheme sees, of a dense layer or ours."""
     raise NotImplementedError
 
@@ -96,6 +96,7 @@ class Factorised(nnx.Module):
 
     Without `rngs` shapes take the place of arrays.
     """
+    check_scheme(scheme)
     self.dense_class = self.DENSE
     self.scheme = scheme
     self.parametrization = scheme.bind(self.weight_shape(self))
@@ -121,9 +122,15 @@ class Factorised(nnx.Module):
       key: PRNG key, for schemes that draw random numbers (CP, shuffled).
 
     Raises:
-      ValueError: a masked or input-dilated convolution, a layer with callables of its own, or a
-        scheme that does not fit the weight.
+      ValueError: another kind of layer, a masked or input-dilated convolution, a layer with
+        callables of its own, no scheme, or one that does not fit the weight.
     """
+    check_scheme(scheme)
+    if not isinstance(dense, cls.DENSE | cls):
+      raise ValueError(
+        f'dense is a {type(dense).__name__}; {cls.__name__}.from_dense takes an '
+        f'nnx.{cls.DENSE.__name__}'
+      )
     weights, keys = cls.weights(dense), cls.keys(dense, key)
     layer = cls.abstract(dense, scheme.resolve(*weights, keys=keys))
     layer.fill(dense, fit_all(layer.parametrization, weights, keys))

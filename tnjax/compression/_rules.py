@@ -73,7 +73,9 @@ def check_rules(rules: Rules) -> Rules:
   for rule in rules:
     if isinstance(rule, str) or not isinstance(rule, Sequence) or len(rule) != 2:
       pair = len(rules) == 2 and isinstance(rules[0], str)
-      remedy = ' (the comma in ((pattern, scheme),) makes one pair a tuple of pairs)' if pair else ''
+      remedy = (
+        ' (the comma in ((pattern, scheme),) makes one pair a tuple of pairs)' if pair else ''
+      )
       raise ValueError(f'rule {rule!r} must be a pair (pattern, scheme or None){remedy}')
     pattern, scheme = rule
     if not isinstance(pattern, str):
@@ -227,6 +229,7 @@ def _row(
     squared_norm=None if owner else 0.0,
     reason=reason if owner or not job else f'weight of {place.leader}',
     was=layer.scheme.name if place.factorised else None,
+    rebuilt=any(place.kind.rebuilds(layer, after, c) for c in calls) if after and calls else None,
   )
 
 
@@ -238,6 +241,4 @@ def macs_of(
   """Multiply-adds of all calls; None where they, or how many they are, is not known."""
   if calls is None or place.kind is None or math.inf in calls.values():
     return None
-  return sum(
-    n * place.kind.macs(place.layer, parametrization, shape) for shape, n in calls.items()
-  )
+  return sum(n * place.kind.macs(place.layer, parametrization, shape) for shape, n in calls.items())

@@ -109,24 +109,21 @@ def _check_model(model: object) -> None:
   """A model of modules; what else is called one gets told what to do."""
   if any(isinstance(node, nnx.Module) for _, node in nnx.iter_graph(model)):
     return
-  kind = f'model is the class {model.__name__}' if isinstance(model, type) else (
-    f'model is a {type(model).__name__} without any nnx.Module'
-  )
-  remedy = 'give an NNX model'
+  what, remedy = f'a {type(model).__name__} without any nnx.Module', 'give an NNX model'
   if isinstance(model, linen.Module):
+    what = f'the Linen module {type(model).__name__}'
     remedy = (
-      'give an NNX model, or build the Linen one of factorised layers, tn.nn.to_linen(tn.nn.Linear, '
-      '..., scheme=scheme), and fill it: scheme.bind(kernel.shape).decompose(kernel) gives the '
-      'factors of a trained kernel by name'
+      'give an NNX model, or build the Linen one with tn.nn.to_linen and fill it: '
+      'scheme.bind(kernel.shape).decompose(kernel) gives the factors of a kernel by name'
     )
   elif isinstance(model, type):
-    remedy = 'give an instance'
+    what, remedy = f'the class {model.__name__}', 'give an instance'
   elif isinstance(model, Mapping):
     remedy = (
       'give the NNX model that these parameters belong to (nnx.update(model, parameters) fills '
       'one), or decompose single arrays, scheme.bind(kernel.shape).decompose(kernel)'
     )
-  raise ValueError(f'{kind}; {remedy}')
+  raise ValueError(f'model is {what}; {remedy}')
 
 
 def _uses(nodes: Mapping[tuple, object], twins: Sequence[Sequence[tuple]]) -> dict[int, list]:

@@ -1,5 +1,6 @@
 """Embedding with a factorised table."""
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -52,6 +53,13 @@ class Embed(Factorised):
   ) -> int:
     """None: a look-up reads."""
     return 0
+
+  @classmethod
+  def rebuilds(
+    cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
+  ) -> bool:
+    """As `Factorised.rebuilds`, of look-ups."""
+    return parametrization.rows_rebuild(32 * math.prod(call))
 
   def __init__(
     self,

@@ -70,6 +70,14 @@ class Factorised(nnx.Module):
     return math.prod(call) // shape[0] * each
 
   @classmethod
+  def rebuilds(
+    cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
+  ) -> bool:
+    """Whether, on this device, calls with a batch of 32 such inputs would rebuild the weight."""
+    rows = math.prod(call) // cls.weight_shape(layer)[0]
+    return parametrization.rebuilds(rows, dtype=compute_dtype(layer))
+
+  @classmethod
   def stack_shape(cls, dense: nnx.Module) -> tuple[int, ...]:
     """Axes in front of the weight of a stack of layers, dense or ours; () for one layer."""
     if isinstance(dense, Factorised):
@@ -246,6 +254,11 @@ def copied(x: Array) -> Array:
   # Uncommitted as before: a step that is given both kinds is compiled twice.
   with jax.default_device(min(x.devices(), key=lambda d: d.id)):
     return jax.device_put(np.array(x))
+
+
+def compute_dtype(layer: nnx.Module) -> str:
+  """Name of the dtype in which a layer computes, for inputs of its parameters' dtype."""
+  return jnp.dtype(layer.dtype or layer.param_dtype).name
 
 
 def check_channels(inputs: Array, channels: int) -> None:

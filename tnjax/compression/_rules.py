@@ -1,9 +1,10 @@
 """Rules as data, and the jobs they make of a model's layers."""
 
 import dataclasses
+import math
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -12,9 +13,10 @@ from jax import Array
 
 from tnjax import nn, ranks
 from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
-from tnjax.schemes import Parametrization, Scheme
+from tnjax.schemes import Parametrization, Scheme, check_scheme
 
 Rules = Sequence[tuple[str, Scheme | None]]
 
@@ -58,11 +60,37 @@ def layer_key(key: Array | None, path: str) -> Array | None:
   return None if key is None else jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
+def check_rules(rules: Rules) -> Rules:
+  """The rules, or an error that says how to write what was meant."""
+  if isinstance(rules, Scheme):
+    raise ValueError(
+      f"rules={rules!r} is a scheme; say for which layers, (('.*', {rules!r}),) for all it fits"
+    )
+  if isinstance(rules, Mapping):
+    raise ValueError('rules is a dictionary; the first match wins, so give tuple(rules.items())')
+  if isinstance(rules, str) or not isinstance(rules, Iterable):
+    raise ValueError(f'rules={rules!r} must be a sequence of (pattern, scheme or None) pairs')
+  rules = tuple(rules)
+  for rule in rules:
+    if isinstance(rule, str) or not isinstance(rule, Sequence) or len(rule) != 2:
+      pair = len(rules) == 2 and isinstance(rules[0], str)
+      remedy = (
+        ' (the comma in ((pattern, scheme),) makes one pair a tuple of pairs)' if pair else ''
+      )
+      raise ValueError(f'rule {rule!r} must be a pair (pattern, scheme or None){remedy}')
+    pattern, scheme = rule
+    if not isinstance(pattern, str):
+      raise ValueError(f'rule pattern {pattern!r} must be a string, matched against layer paths')
+    if scheme is not None:
+      check_scheme(scheme, f'the scheme of rule {pattern!r}')
+  return rules
+
+
 def make_jobs(
   model: nnx.Module,
   rules: Rules,
   key: Array | None,
-  calls: Mapping[str, Sequence[tuple[int, ...]]],
+  calls: Calls,
   must_save: bool = True,
 ) -> tuple[dict[str, Job], Report]:
   """The jobs by path, and the report of what is known before they run.
@@ -73,12 +101,13 @@ def make_jobs(
   """
   if key is not None:
     prng_key(key)
+  checked = check_rules(rules)
   places = walk(model)
-  patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in rules]
+  patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
   reasons, refused, idle = {}, {}, set()
   for path, place in places.items():
-    pattern, scheme = next(((p, s) for p, s in patterns if p.fullmatch(path)), (None, None))
+    pattern, scheme = next(((p, s) for p, s in patterns if _matches(p, place)), (None, None))
     reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
     if scheme is None:
       continue
@@ -96,7 +125,7 @@ def make_jobs(
     else:
       jobs[path] = job
   for pattern, message in refused.items():
-    if pattern not in idle and not any(pattern.fullmatch(path) for path in jobs):
+    if pattern not in idle and not any(_matches(pattern, job.place) for job in jobs.values()):
       raise ValueError(message)
   jobs = _agreed(jobs, places, reasons)
   rows = tuple(
@@ -170,25 +199,26 @@ def _compiled(pattern: str, places: Mapping[str, Place]) -> re.Pattern:
     compiled = re.compile(pattern)
   except re.error as error:
     raise ValueError(f'rule pattern {pattern!r} is no regular expression: {error}') from None
-  if not any(compiled.fullmatch(path) for path in places):
+  if not any(_matches(compiled, place) for place in places.values()):
+    names = [name for place in places.values() for name in (place.path, *place.aliases)]
     raise ValueError(
-      f'rule pattern {pattern!r} matches no layer; the layers are {", ".join(places) or "none"}'
+      f'rule pattern {pattern!r} matches no layer; the layers are {", ".join(names) or "none"}'
     )
   return compiled
 
 
+def _matches(pattern: re.Pattern, place: Place) -> bool:
+  """By any path of the layer."""
+  return any(pattern.fullmatch(path) for path in (place.path, *place.aliases))
+
+
 def _row(
-  place: Place, job: Job | None, reason: str, calls: Sequence[tuple[int, ...]] | None
+  place: Place, job: Job | None, reason: str, calls: Mapping[tuple[int, ...], float] | None
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
-  layer, kind, owner = place.layer, place.kind, place.leader == place.path
+  layer, owner = place.layer, place.leader == place.path
   before = layer.parametrization if place.factorised else None
-
-  def macs(parametrization: Parametrization | None) -> int | None:
-    if calls is None or kind is None:
-      return None
-    return place.copies * sum(kind.macs(layer, parametrization, c) for c in calls)
-
+  after = job.parametrization if job else before
   return LayerReport(
     path=place.path,
     shape=place.shape,
@@ -196,10 +226,22 @@ def _row(
     ranks=job.parametrization.ranks if job else (),
     params=(job.params if job else place.stored) if owner else 0,
     dense_params=place.stored if owner else 0,
-    macs=macs(job.parametrization) if job else macs(before),
-    dense_macs=macs(before),
+    macs=macs_of(place, after, calls),
+    dense_macs=macs_of(place, before, calls),
     squared_error=None if job and owner else 0.0,
     squared_norm=None if owner else 0.0,
     reason=reason if owner or not job else f'weight of {place.leader}',
     was=layer.scheme.name if place.factorised else None,
+    rebuilt=any(place.kind.rebuilds(layer, after, c) for c in calls) if after and calls else None,
   )
+
+
+def macs_of(
+  place: Place,
+  parametrization: Parametrization | None,
+  calls: Mapping[tuple[int, ...], float] | None,
+) -> int | None:
+  """Multiply-adds of all calls; None where they, or how many they are, is not known."""
+  if calls is None or place.kind is None or math.inf in calls.values():
+    return None
+  return sum(n * place.kind.macs(place.layer, parametrization, shape) for shape, n in calls.items())

@@ -200,6 +200,19 @@ def _bound(scheme: Scheme, shape: tuple[int, ...]) -> Parametrization:
   return Parametrization(form.fold, form.format, found, free, solver)
 
 
+def check_scheme(scheme: object, what: str = 'scheme') -> None:
+  """A ValueError where something else than a `Scheme` was given, with what to give instead."""
+  if isinstance(scheme, Scheme):
+    return
+  remedy = 'give one such as tn.schemes.svd(rate=0.1)'
+  if isinstance(scheme, str):
+    name = scheme if scheme in METHODS else 'svd'
+    remedy = f'text becomes one by tn.schemes.by_name({name!r}, rate)'
+  elif callable(scheme):
+    remedy = 'call it with a rate or ranks'
+  raise ValueError(f'{what} is {scheme!r}, no tn.schemes.Scheme; {remedy}')
+
+
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
   """The shape of a weight, as ints."""
   shape = integers(shape, 'shape of the weight')

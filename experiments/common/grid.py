@@ -44,6 +44,10 @@ class Grid:
     old = mesh.agree(results.read_json(self._path) if self._path.is_file() else {})
     keys = settings[0].keys()
     try:
+      if old and not all(
+        isinstance(one, dict) for name in ('rows', 'earlier') for one in old[name]
+      ):
+        raise TypeError
       rows = [row for row in old['rows'] if row.keys() >= keys] if old else []
       state = {name: old[name] for name in state} if old else state
       earlier = _earlier(old, about) if old else []
@@ -106,7 +110,7 @@ def summarised(rows: Sequence[Mapping], keys: Sequence[str], over: str = 'seed')
   >>> summarised(rows, ['rate'])
   [{'rate': 0.1, 'seeds': 2, 'loss': 2.0, 'loss_std': 1.41..., 'size': 5}]
   """
-  if len({row[over] for row in rows}) < 2:
+  if len({row.get(over) for row in rows}) < 2:
     return [dict(row) for row in rows]
   groups = {}
   for row in rows:

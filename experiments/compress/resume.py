@@ -11,6 +11,9 @@ _NUMBERS = (
   'rate', 'kernel_params_ratio', 'params_ratio', 'macs_ratio', 'relative_error',
   'accuracy_decomposed', 'accuracy_finetuned',
 )  # fmt: skip
+FILES = (
+  'report.json', 'summary.csv', 'accuracy_vs_compression.png', 'metrics.jsonl', 'loss.png'
+)  # fmt: skip
 _REMEDY = 'put it back, or choose another --workdir'
 
 
@@ -27,8 +30,13 @@ def check(report: Mapping, folder: pathlib.Path, load: Callable[[int], Dataset])
       missing or has changed, or the data are others.
   """
   path = folder / 'report.json'
+  for name in FILES:
+    if (folder / name).is_dir():
+      raise ValueError(f'{folder / name} is a folder; the file of that name has no place')
   for row in report['rows']:
     _check_row(path, row)
+  if not isinstance(report['baselines'], list):
+    raise ValueError(f'{path} is damaged: its baselines are no list')
   for found in report['baselines']:
     _check_baseline(path, found)
   trained = [found['seed'] for found in report['baselines'] if 'accuracy' in found]

@@ -82,7 +82,7 @@ class Study:
 
   def summary(self) -> str:
     """The rows as a table, and where the files are."""
-    files = 'report.json, summary.csv, accuracy_vs_compression.png, metrics.jsonl, loss.png'
+    files = ', '.join(resume.FILES)
     return f'{table(self.report)}\nwrote {self._job.workdir}/{files}, weights/'
 
   def _row(self, scheme: str, rate: float, seed: int) -> dict:

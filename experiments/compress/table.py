@@ -1,5 +1,6 @@
 """A report as text for the terminal."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from experiments.common import grid
@@ -27,7 +28,19 @@ def table(report: Mapping) -> str:
     "kernels, of the network, of the network. validation: accuracy of the row's last network on "
     'held-out images, to choose by.'
   )
-  return '\n'.join([text[0], '-' * len(text[0]), *text[1:], foot])
+  foot = textwrap.wrap(foot, len(text[0]), break_on_hyphens=False)
+  return '\n'.join([text[0], '-' * len(text[0]), *text[1:], *foot])
+
+
+def markdown(report: Mapping) -> str:
+  """The rows as a Markdown table, shorter."""
+  head = ('scheme', 'rate', 'kernels', 'MACs', 'relative error', 'decomposed', 'fine-tuned')
+  lines = [head, ['---'] * len(head)]
+  for r in grid.summarised(report['rows'], ('scheme', 'rate')):
+    cells = [f'`{r["scheme"]}`', f'{r["rate"]:.0%}', f'{r["kernel_params_ratio"]:.1%}']
+    cells += [f'{r["macs_ratio"]:.1%}', f'{r["relative_error"]:.3f}']
+    lines.append([*cells, *(_accuracy(r, f'accuracy_{k}') for k in ('decomposed', 'finetuned'))])
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def mean(baselines: Sequence[Mapping]) -> dict | None:

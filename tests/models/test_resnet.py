@@ -109,7 +109,7 @@ def test_weights_of_another_architecture_are_refused_unchanged():
     ('conv1.weight', lambda a: a.astype(int), 'dtype int64'),
     ('conv1.weight', lambda a: a > 0, 'dtype bool'),
     ('linear.bias', lambda a: a + 1j, 'dtype complex'),
-    ('linear.weight', lambda a: a + np.float64(1e300), 'values up to 1e.300, too large for float32'),
+    ('linear.weight', lambda a: a + np.float64(1e300), 'up to 1e.300, too large for float32'),
     ('linear.weight', lambda a: a * np.nan, 'has NaN or infinities'),
     ('layer1.0.bn1.running_var', lambda a: -a, 'has a negative variance, -1'),
   ],

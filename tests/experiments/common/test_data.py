@@ -112,6 +112,7 @@ def test_download_checks_the_md5_and_unpacks(batches, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='cannot be fetched'):
       data.download_cifar10(str(tmp_path / 'other'), progress, source.as_uri())
   assert sorted(p.name for p in target.iterdir()) == [data.CIFAR_FOLDER]
+  assert len(data.cifar10(str(target), 0).test) == 10000
 
 
 class Cut(io.BytesIO):
@@ -144,4 +145,3 @@ def test_a_cut_download_says_so(tmp_path, monkeypatch):
   with Progress() as progress, pytest.raises(ValueError, match='cannot be unpacked'):
     data.download_cifar10(str(tmp_path), progress)
   assert not list(tmp_path.iterdir())
-  assert len(data.cifar10(str(target), 0).test) == 10000

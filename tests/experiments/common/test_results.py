@@ -100,9 +100,10 @@ def drawn(monkeypatch, plot, *args):
   texts = [figure._suptitle] if figure._suptitle else []
   for axes in figure.axes:
     assert axes.get_legend() is None
-    inside = [(t, t.label1.get_text(), axis.get_view_interval()) for axis in (axes.xaxis, axes.yaxis)
-              for t in axis.get_major_ticks() + axis.get_minor_ticks()]  # fmt: skip
-    texts += [t.label1 for t, _, (low, high) in inside if low <= t.get_loc() <= high]
+    for axis in (axes.xaxis, axes.yaxis):
+      low, high = sorted(axis.get_view_interval())
+      ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+      texts += [t.label1 for t in ticks if low <= t.get_loc() <= high]
     texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
   shown = [t for t in texts if t.get_text() and t.get_visible()]
   return figure, [(t.get_text(), Text.get_window_extent(t)) for t in shown]  # without arrows

@@ -56,15 +56,7 @@ def _load(this: job.Job, seed: int) -> data.Dataset:
 
 def _evaluate(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
   config = this.config
-  about = network.description(config.eval)
-  for name in ('dataset', 'model'):
-    if about is not None and getattr(config, name) not in (None, about[name]):
-      raise ValueError(
-        f'--eval={config.eval} is a network for --{name}={about[name]}, not {getattr(config, name)}'
-      )
-  _check_seed(config.eval, config.seed)
-  name = about['model'] if about else config.evaluated_model
-  model = network.load(config.eval, network.build(name, config.dataset, config.seed))
+  model = network.load(config.eval, network.build(config.model, config.dataset, config.seed))
   dataset = load(config.seed)
   accuracy = evaluate(model, dataset.test, dataset.scale, EVAL_BATCH, this.progress)
   this.progress.print(

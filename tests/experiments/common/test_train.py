@@ -194,3 +194,27 @@ def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
   wanted = {'a': jnp.ones(299)} if damage == 'other' else state
   assert checkpoint.restore(wanted) == (wanted, 0)
   assert not path.exists()
+
+
+def test_whatever_file_of_a_checkpoint_is_damaged_one_line_says_so(tmp_path, capfd, caplog):
+  """Nothing is left to orbax, which would tell of it in a traceback for every array."""
+  path = tmp_path / 'run_0.2'
+  checkpoint = Checkpoint(path, every=0.0)
+  state = [jnp.full(3, i, 'float32') for i in range(20)]
+  checkpoint.save_if_due(state, 40)
+  whole = {p.relative_to(path): p.read_bytes() for p in path.rglob('*') if p.is_file()}
+  capfd.readouterr()
+  for name, content in whole.items():
+    for damage in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), None):
+      for other, kept in whole.items():
+        (path / other).parent.mkdir(parents=True, exist_ok=True)
+        (path / other).write_bytes(kept)
+      (path / name).unlink() if damage is None else (path / name).write_bytes(damage)
+      caplog.clear()
+      found, step = checkpoint.restore(state)
+      assert (found, step) == (state, 0), name
+      (record,) = caplog.records
+      assert f'{path} cannot be read, starting over: ' in record.getMessage()
+      out, errors = capfd.readouterr()
+      assert not out
+      assert len(errors.splitlines()) <= 1, errors

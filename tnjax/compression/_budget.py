@@ -12,8 +12,9 @@ from jax import Array
 from tnjax.compression._allocate import allocate
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._options import Options, options
+from tnjax.compression._patterns import Rules, check_rules
 from tnjax.compression._report import Report
-from tnjax.compression._rules import Job, Rules, check_ready, check_rules, macs_of, make_jobs
+from tnjax.compression._rules import Job, check_ready, macs_of, make_jobs
 from tnjax.compression._trace import Calls, input_shapes
 from tnjax.ops import integer, number
 from tnjax.schemes import FORMATS, Parametrization, Scheme, on_host

@@ -1,10 +1,9 @@
-"""Rules as data, and the jobs they make of a model's layers."""
+"""The jobs that rules make of a model's layers."""
 
 import dataclasses
 import math
-import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -12,13 +11,18 @@ from flax import nnx
 from jax import Array
 
 from tnjax import nn, ranks
+from tnjax.compression._patterns import Rules, check_rules, compiled, matches
 from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
+<<<<<<< HEAD
 from tnjax.ops import prng_key
 from tnjax.schemes import Parametrization, Scheme, check_scheme
 
 Rules = Sequence[tuple[str, Scheme | None]]
+=======
+from tnjax.schemes import Parametrization, Scheme
+>>>>>>> surg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,32 +64,6 @@ def layer_key(key: Array | None, path: str) -> Array | None:
   return None if key is None else jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
-def check_rules(rules: Rules) -> Rules:
-  """The rules, or an error that says how to write what was meant."""
-  if isinstance(rules, Scheme):
-    raise ValueError(
-      f"rules={rules!r} is a scheme; say for which layers, (('.*', {rules!r}),) for all it fits"
-    )
-  if isinstance(rules, Mapping):
-    raise ValueError('rules is a dictionary; the first match wins, so give tuple(rules.items())')
-  if isinstance(rules, str) or not isinstance(rules, Iterable):
-    raise ValueError(f'rules={rules!r} must be a sequence of (pattern, scheme or None) pairs')
-  rules = tuple(rules)
-  for rule in rules:
-    if isinstance(rule, str) or not isinstance(rule, Sequence) or len(rule) != 2:
-      pair = len(rules) == 2 and isinstance(rules[0], str)
-      remedy = (
-        ' (the comma in ((pattern, scheme),) makes one pair a tuple of pairs)' if pair else ''
-      )
-      raise ValueError(f'rule {rule!r} must be a pair (pattern, scheme or None){remedy}')
-    pattern, scheme = rule
-    if not isinstance(pattern, str):
-      raise ValueError(f'rule pattern {pattern!r} must be a string, matched against layer paths')
-    if scheme is not None:
-      check_scheme(scheme, f'the scheme of rule {pattern!r}')
-  return rules
-
-
 def make_jobs(
   model: nnx.Module,
   rules: Rules,
@@ -103,11 +81,11 @@ def make_jobs(
     prng_key(key)
   checked = check_rules(rules)
   places = walk(model)
-  patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in checked]
+  patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
   reasons, refused, idle = {}, {}, set()
   for path, place in places.items():
-    pattern, scheme = next(((p, s) for p, s in patterns if _matches(p, place)), (None, None))
+    pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
     reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
     if scheme is None:
       continue
@@ -125,7 +103,7 @@ def make_jobs(
     else:
       jobs[path] = job
   for pattern, message in refused.items():
-    if pattern not in idle and not any(_matches(pattern, job.place) for job in jobs.values()):
+    if pattern not in idle and not any(matches(pattern, job.place) for job in jobs.values()):
       raise ValueError(message)
   jobs = _agreed(jobs, places, reasons)
   rows = tuple(
@@ -192,24 +170,6 @@ def _agreed(
       others = ', '.join(path for path in paths if path != job.path)
       reasons[job.path] = f'it shares its weight with {others}, to which its rule does not apply'
   return agreed
-
-
-def _compiled(pattern: str, places: Mapping[str, Place]) -> re.Pattern:
-  try:
-    compiled = re.compile(pattern)
-  except re.error as error:
-    raise ValueError(f'rule pattern {pattern!r} is no regular expression: {error}') from None
-  if not any(_matches(compiled, place) for place in places.values()):
-    names = [name for place in places.values() for name in (place.path, *place.aliases)]
-    raise ValueError(
-      f'rule pattern {pattern!r} matches no layer; the layers are {", ".join(names) or "none"}'
-    )
-  return compiled
-
-
-def _matches(pattern: re.Pattern, place: Place) -> bool:
-  """By any path of the layer."""
-  return any(pattern.fullmatch(path) for path in (place.path, *place.aliases))
 
 
 def _row(

@@ -14,7 +14,11 @@ from flax import nnx
 from jax import Array
 
 from tnjax import nn
+<<<<<<< HEAD
 from tnjax.ops import integers
+=======
+from tnjax.compression._walk import weight_variables
+>>>>>>> surg
 
 # Per layer, the shapes (1, ...) of its inputs and how many times each; inf where that is open.
 Calls = Mapping[str, Mapping[tuple[int, ...], float]]
@@ -73,7 +77,8 @@ def _watched(model: nnx.Module, marks: dict[str, tuple[str, tuple[int, ...]]]) -
     def call(self: nnx.Module, inputs: Array, *args: object, **kwargs: object) -> Array:
       name = f'{_MARK}{next(numbers)}'
       marks[name] = self.watched_path, jnp.shape(inputs)
-      inputs = _marked(name, jnp.asarray(inputs), jax.tree.leaves(nnx.state(self))[0])
+      weight = next((v[...] for v in weight_variables(self).values()), inputs)
+      inputs = _marked(name, jnp.asarray(inputs), weight)
       return kind.__call__(self, inputs, *args, **kwargs)
 
     return type(kind.__name__, (kind,), {'__call__': call})

@@ -82,7 +82,9 @@ def walk(model: nnx.Module) -> dict[str, Place]:
   _check_model(model)
   nodes = dict(nnx.iter_graph(model))
   twins = nnx.find_duplicates(model)
-  layers = {p: w for p, n in nodes.items() if isinstance(n, nnx.Module) and (w := _variables(n))}
+  layers = {
+    p: w for p, n in nodes.items() if isinstance(n, nnx.Module) and (w := weight_variables(n))
+  }
   own: dict[tuple[int, ...], set[tuple]] = {}
   for parts, named in layers.items():
     own.setdefault(_ids(named), set()).update((*parts, name) for name in named)
@@ -129,10 +131,7 @@ def _check_model(model: object) -> None:
 def _uses(nodes: Mapping[tuple, object], twins: Sequence[Sequence[tuple]]) -> dict[int, list]:
   """Where every Variable stands, by its id."""
   uses = {id(node): [path] for path, node in nodes.items() if isinstance(node, nnx.Variable)}
-  for paths in twins:
-    if id(nodes[paths[0]]) in uses:
-      uses[id(nodes[paths[0]])] = list(paths)
-  return uses
+  return uses | {id(nodes[p[0]]): list(p) for p in twins if id(nodes.get(p[0])) in uses}
 
 
 def _normalised(nodes: Mapping[tuple, object]) -> dict[int, str]:
@@ -161,7 +160,7 @@ def _joined(path: tuple) -> str:
   return '/'.join(map(str, path))
 
 
-def _variables(module: nnx.Module) -> dict[str, nnx.Variable]:
+def weight_variables(module: nnx.Module) -> dict[str, nnx.Variable]:
   """The weight of a layer, which layers may share, by attribute; several of a factorised one."""
   if isinstance(module, nn.Factorised):
     return {name: getattr(module, name) for name in module.parametrization.network.names}
@@ -170,4 +169,4 @@ def _variables(module: nnx.Module) -> dict[str, nnx.Variable]:
 
 
 def _weight(layer: nnx.Module) -> nnx.Variable:
-  return next(iter(_variables(layer).values()))
+  return next(iter(weight_variables(layer).values()))

@@ -1,6 +1,8 @@
 """Checkpoints of a training state by orbax: written atomically, resumed after a kill."""
 
 import concurrent.futures
+import errno
+import os
 import pathlib
 import shutil
 import time
@@ -95,7 +97,10 @@ def _name(i: int) -> str:
 
 def _write(folder: pathlib.Path, arrays: dict[str, np.ndarray], step: int) -> None:
   whole, partial = folder / str(step), folder / f'.{step}.partial'
-  partial.parent.mkdir(parents=True, exist_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)
+  room = sum(3 * a.nbytes // 2 + 2**14 for a in arrays.values()) + 2**18
+  if shutil.disk_usage(folder).free < room:  # orbax tells of that in hundreds of lines
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
   try:
     with _orbax() as checkpointer:
       checkpointer.save(partial / 'arrays', arrays, force=True)

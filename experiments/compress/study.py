@@ -167,8 +167,9 @@ class Study:
       found = {'seed': seed, 'data_sha256': dataset.fingerprint()}
       baselines.append(found)
       self._grid.write()
-    with job.one_line(ValueError):
-      resume.check_data(found, dataset)
+    else:
+      with job.one_line(ValueError):
+        resume.check_data(found, dataset)
     return found
 
 

@@ -15,14 +15,8 @@ from tnjax.compression._patterns import Rules, check_rules, compiled, matches
 from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
-<<<<<<< HEAD
 from tnjax.ops import prng_key
-from tnjax.schemes import Parametrization, Scheme, check_scheme
-
-Rules = Sequence[tuple[str, Scheme | None]]
-=======
 from tnjax.schemes import Parametrization, Scheme
->>>>>>> surg
 
 
 @dataclasses.dataclass(frozen=True)

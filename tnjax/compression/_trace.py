@@ -14,11 +14,8 @@ from flax import nnx
 from jax import Array
 
 from tnjax import nn
-<<<<<<< HEAD
-from tnjax.ops import integers
-=======
 from tnjax.compression._walk import weight_variables
->>>>>>> surg
+from tnjax.ops import integers
 
 # Per layer, the shapes (1, ...) of its inputs and how many times each; inf where that is open.
 Calls = Mapping[str, Mapping[tuple[int, ...], float]]

@@ -35,6 +35,7 @@ from tnjax.ops import (
   squared_norm,
   tensordot,
   unfold,
+  varying_with,
 )
 
 
@@ -98,7 +99,7 @@ def cp_als_kernel(
   def run(key: Array) -> tuple:
     factors = _start(dense, scale, key, rank, init)
     step = partial(_sweep, dense, scale, energy)
-    state = (factors, xp.zeros(rank, energy.dtype))
+    state = varying_with((factors, xp.zeros(rank, energy.dtype)), (factors, energy))
     (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype)
     tensor = _canonical(factors, weights * scale)
     # bf16 columns; the weights keep the working precision, as they hold the scale.

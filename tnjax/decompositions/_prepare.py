@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tnjax.ops import fixed, integer, namespace, numeric, peak, tolerance, working_dtype
+from tnjax.ops import (
+  fixed,
+  integer,
+  namespace,
+  numeric,
+  peak,
+  tolerance,
+  varying_with,
+  working_dtype,
+)
 
 
 def check_input(x: Array, name: str = 'x') -> Array:
@@ -55,7 +64,8 @@ def iterate(
   """Runs `state, error = step(state)` until the fit 1 - error changes by less than `tol` of itself.
 
   Returns state, errors (max_iters,), sweeps done and whether it converged. `tol=0.` scans exactly
-  `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a while-loop.
+  `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a while-loop. What the state
+  holds beside data must be `varying_with` it.
   """
   if namespace(*jax.tree.leaves(state)) is np:
     return _iterate_on_host(step, state, max_iters, tol, dtype)
@@ -75,8 +85,8 @@ def iterate(
     converged = jnp.abs(before - error) <= tol * jnp.abs(1 - error)
     return state, errors.at[count].set(error), count + 1, converged
 
-  errors = jnp.full(max_iters, jnp.nan, dtype)
-  carry = (state, errors, jnp.zeros((), 'int32'), jnp.zeros((), bool))
+  counts = (jnp.full(max_iters, jnp.nan, dtype), jnp.zeros((), 'int32'), jnp.zeros((), bool))
+  carry = (state, *varying_with(counts, state))
   return _forward_only(jax.lax.while_loop(unfinished, advance, carry))
 
 

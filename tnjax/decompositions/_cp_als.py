@@ -35,6 +35,7 @@ from tnjax.ops import (
   squared_norm,
   tensordot,
   unfold,
+  varying_with,
 )
 
 
@@ -146,7 +147,7 @@ def cp_als_kernel(
     else:
       factors = _start(dense, key, rank, init)
     step = partial(_sweep, dense, energy, fixed)
-    state = (factors, xp.zeros(rank, energy.dtype))
+    state = varying_with((factors, xp.zeros(rank, energy.dtype)), (factors, energy))
     (factors, weights), *history = iterate(step, state, max_iters, tol, energy.dtype, _ahead)
     tensor = _canonical(factors, weights)
     # bf16 columns; the weights keep the working precision, as they hold the scale.

@@ -26,6 +26,7 @@ from tnjax.ops import (
   number,
   squared_norm,
   unfold,
+  varying_with,
   working_dtype,
 )
 
@@ -174,7 +175,7 @@ def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tup
     penalty = penalty * xp.exp(xp.where(now, pace, -pace))
     return (tensor, best, penalty, pace, now), error
 
-  state = (start, start, penalty, rate, xp.zeros((), bool))
+  state = varying_with((start, start, penalty, rate, xp.zeros((), bool)), bound)
   (_, best, *_), errors, _, _ = iterate(step, state, sweeps, 0.0, bound.dtype)
   return best, errors
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tnjax.ops import namespace
+from tnjax.ops import namespace, varying_with
 
 _QUIET = 5  # sweeps that together change nothing, before the method has come to rest
 
@@ -60,7 +60,7 @@ def iterate(
 
   Args:
     step: one sweep from a state.
-    state: to start from.
+    state: to start from; what it holds beside data must be `varying_with` it.
     max_iters: limit of sweeps.
     tol: `tol=0.` scans exactly `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a
       while-loop.
@@ -72,8 +72,7 @@ def iterate(
     State, errors (max_iters,), sweeps done and whether it came to rest.
   """
   xp = namespace(*jax.tree.leaves(state))
-  zero = xp.asarray(0, 'int32')
-  high = xp.asarray(np.inf, dtype)
+  zero, high = varying_with((xp.asarray(0, 'int32'), xp.asarray(np.inf, dtype)), state)
   start = _Walk(state, state, high, zero, zero, zero > 0, zero, high)
   advance = _advance(step, tol, ahead, xp)
   if xp is np:

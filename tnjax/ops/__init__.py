@@ -5,7 +5,15 @@ Nothing in here knows of tensor formats, layers or models.
 
 from tnjax.ops._check import integer, integers, number, numeric, one_of, prng_key, tolerance
 from tnjax.ops._dtype import inexact_dtype, working_dtype
-from tnjax.ops._engine import batched, choose, fixed, materialized, namespace, one_thread
+from tnjax.ops._engine import (
+  batched,
+  choose,
+  fixed,
+  materialized,
+  namespace,
+  one_thread,
+  varying_with,
+)
 from tnjax.ops._normal import host_normal, normal
 from tnjax.ops._norms import peak, squared_norm
 from tnjax.ops._orthonormal import orthonormal, qr
@@ -63,5 +71,6 @@ __all__ = [
   'truncated_svd',
   'unfold',
   'value',
+  'varying_with',
   'working_dtype',
 ]

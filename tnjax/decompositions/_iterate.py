@@ -95,9 +95,8 @@ def iterate(
     after = advance(walk)
     return after, errors.at[walk.count].set(after.error)
 
-  walk, errors = jax.lax.while_loop(
-    unfinished, looped, (start, jnp.full(max_iters, jnp.nan, dtype))
-  )
+  errors = varying_with(jnp.full(max_iters, jnp.nan, dtype), state)
+  walk, errors = jax.lax.while_loop(unfinished, looped, (start, errors))
   return _forward_only((walk.state, errors, walk.count, walk.quiet == _QUIET))
 
 
@@ -117,9 +116,8 @@ def _advance(step: Callable, tol: float, ahead: Callable | None, xp: Any) -> Cal
     change = xp.abs(walk.level - error)
     small = (change <= tol * xp.abs(1 - error)) | (change * (walk.level + error) <= eps)
     quiet = xp.where(small, walk.quiet + 1, 0).astype('int32')
-    if ahead is None:
-      worse = xp.zeros((), bool)
-    else:
+    worse = walk.careful  # False, and stays so without `ahead`
+    if ahead is not None:
       worse = ~plain & (error**2 > walk.error**2 + eps)
       state, error = jax.tree.map(
         lambda old, new: xp.where(worse, old, new), (walk.state, walk.error), (state, error)

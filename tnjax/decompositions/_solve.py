@@ -38,6 +38,15 @@ class Method:
   options: Mapping[str, object]
   takes_key: bool = False
 
+  def needs_key(self, **options: object) -> bool:
+    """Whether it may draw with these options, and its defaults otherwise.
+
+    >>> METHODS['tr_als'].needs_key(), METHODS['tr_als'].needs_key(restarts=2)
+    (False, True)
+    """
+    given = {**self.options, **options}
+    return self.takes_key and (given['init'] != 'svd' or given['restarts'] > 1)
+
 
 def solve(
   name: str,
@@ -106,6 +115,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     'hooi': _method(lambda x, r, modes, _, **o: hooi_kernel(x, r, modes, **o), Tucker, hooi),
     'cp_als': _method(lambda x, r, _, key, **o: _cp(x, r, key, **o), CP, cp_als, correct=False),
     'tr_svd': _method(lambda x, r, _, __: tr_svd_kernel(x, r), TR, tr_svd),
-    'tr_als': _method(lambda x, r, _, __, **o: tr_als_kernel(x, r, **o), TR, tr_als),
+    'tr_als': _method(lambda x, r, _, key, **o: tr_als_kernel(x, key, r, **o), TR, tr_als),
   }
 )

@@ -19,9 +19,20 @@ from tnjax.decompositions._prepare import (
 from tnjax.decompositions._record import Decomposition, direct, relative_error
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr_ranks_for
 from tnjax.decompositions._tr_host import host_sweep
-from tnjax.decompositions._tt_svd import chain
+from tnjax.decompositions._tr_split import best, svd_ring
 from tnjax.formats import TR
-from tnjax.ops import left_singular, matmul, namespace, squared_norm, tensordot
+from tnjax.ops import (
+  batched,
+  host_normal,
+  integer,
+  matmul,
+  namespace,
+  one_of,
+  prng_key,
+  squared_norm,
+  tensordot,
+  varying_with,
+)
 
 
 def tr_svd(
@@ -29,16 +40,18 @@ def tr_svd(
 ) -> Decomposition:
   """Tensor-ring decomposition by successive truncated SVDs (Zhao et al. 2016, algorithm 1).
 
-  The first unfolding is cut at rank r_0 r_1 and its vectors are dealt to the first core's two
-  bonds, the rest is a TT-SVD. Where r_0 r_1 exceeds the first mode, the whole mode is kept and
-  spread over the r_0 r_1 slices by a fixed orthonormal basis, so nothing is lost at this cut.
+  The ring is opened at a mode n, the left singular vectors of whose unfolding are dealt to the
+  slots (r_n, r_{n+1}) of core n; the rest is a TT-SVD. Every mode is tried, and every shape of a
+  block of slots that the vectors fill (of large tensors the most promising few), and the ring of
+  least error is returned. Where the ranks are enough for any tensor of the shape, one is known to
+  be exact, and none tried.
 
   Args:
-    x: array of order >= 1, real or complex; put a large mode first.
+    x: array of order >= 1, real or complex.
     ranks: the d ring ranks (r_0, ..., r_{d-1}), or an int for all; capped.
     tol: relative error to reach, in place of ranks; with ranks too, those are upper limits and
-      may prevent it. Of all splits of the first cut into r_0 r_1, the ring of fewest entries is
-      taken. Chosen on the host, so not under jit.
+      may prevent it. Of all splits of the first mode's cut into r_0 r_1, the ring of fewest
+      entries is taken. Chosen on the host, so not under jit.
 
   Returns:
     A `Decomposition` with a `TR`.
@@ -67,9 +80,15 @@ def tr_svd(
 
 
 def tr_als(
-  x: Array, ranks: int | Sequence[int], max_iters: int = 50, tol: float = 1e-6
+  x: Array,
+  ranks: int | Sequence[int],
+  max_iters: int = 50,
+  tol: float = 1e-6,
+  init: str = 'svd',
+  restarts: int = 1,
+  key: Array | None = None,
 ) -> Decomposition:
-  """Tensor ring by alternating least squares from a TR-SVD start (Zhao et al. 2016, algorithm 2).
+  """Tensor ring by alternating least squares (Zhao et al. 2016, algorithm 2).
 
   Core n solves the least squares problem with the subchain of all other cores as matrix, damped
   towards its last value, so the error never rises and rank-deficient subchains stay finite.
@@ -79,9 +98,16 @@ def tr_als(
     max_iters: sweeps over all cores.
     tol: stop when five sweeps together changed the fit by less than this relative amount, or the
       squared error by less than a rounding; 0. runs all sweeps.
+    init: 'svd' (that of `tr_svd`) or 'random' (Gaussian cores).
+    restarts: number of starts, run as one vmapped batch; the result of least error is returned.
+      With 'svd' all starts but the first are random.
+    key: PRNG key, for random starts.
 
   Returns:
-    A `Decomposition` with a `TR` whose error is at most that of `tr_svd`.
+    A `Decomposition` with a `TR` whose error is at most that of `tr_svd`, from any start.
+
+  Raises:
+    ValueError: as `tr_svd`; an unknown `init`, restarts below 1, or a random start without a key.
 
   >>> import jax.numpy as jnp
   >>> x = jnp.arange(24.).reshape(4, 3, 2)
@@ -90,17 +116,17 @@ def tr_als(
   """
   x = check_input(x)
   max_iters, tol = check_iteration(max_iters, tol)
-  return _als_jitted(x, ranks_lib.tr_ranks(x.shape, ranks), max_iters, tol)
+  init, restarts = one_of(init, 'init', ('svd', 'random')), integer(restarts, 'restarts')
+  if init == 'random' or restarts > 1:
+    key = prng_key(key)
+  return _als_jitted(x, key, ranks_lib.tr_ranks(x.shape, ranks), max_iters, tol, init, restarts)
 
 
 @at_unit_scale
 def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
   dense = widened(x)
-  cores = _svd_cores(dense, ranks)
-  kept = None
-  if len(cores) > 1 and ranks[0] * ranks[1] <= min(x.shape[0], x.size // x.shape[0]):
-    kept = squared_norm(cores[1])  # all cuts were orthogonal projections of x
+  cores, kept = svd_ring(dense, ranks)
   return direct(TR(cores).cast(x.dtype), dense, kept)
 
 
@@ -108,8 +134,16 @@ _svd_jitted = jax.jit(tr_svd_kernel, static_argnums=1)
 
 
 @at_unit_scale
-def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) -> Decomposition:
-  """As `tr_svd_kernel`."""
+def tr_als_kernel(
+  x: Array,
+  key: Array | None,
+  ranks: tuple[int, ...],
+  max_iters: int,
+  tol: float,
+  init: str,
+  restarts: int,
+) -> Decomposition:
+  """As `tr_svd_kernel`; a `key` is only read for random starts."""
   dense = widened(x)
   xp = namespace(dense)
   norm = xp.sqrt(squared_norm(dense))
@@ -122,44 +156,41 @@ def tr_als_kernel(x: Array, ranks: tuple[int, ...], max_iters: int, tol: float) 
 
   if xp is np:
     step = partial(host_sweep, dense, norm**2)
-  start = _svd_cores(dense, ranks)
-  cores, errors, count, converged = iterate(step, start, max_iters, tol, norm.dtype, _ahead)
-  tensor = TR(cores).cast(x.dtype)
-  return Decomposition(tensor, relative_error(tensor, dense), count, converged, errors)
+
+  def run(start: tuple[Array, ...]) -> tuple:
+    cores, *history = iterate(step, start, max_iters, tol, norm.dtype, _ahead)
+    return TR(cores).cast(x.dtype), history
+
+  svd, _ = svd_ring(dense, ranks)
+  starts = [jax.tree.map(lambda a: a[None], svd)] if init == 'svd' else []
+  if len(starts) < restarts:
+    draw = partial(_random_ring, dense, ranks)
+    starts.append(batched(draw, xp)(jax.random.split(key, restarts - len(starts))))
+  starts = varying_with(jax.tree.map(lambda *a: xp.concatenate(a), *starts), dense)
+  tensors, histories = batched(run, xp)(starts)
+  # An exact start is not improved by normal equations, nor need a random one reach it.
+  first = TR(svd).cast(x.dtype)
+  tensors = jax.tree.map(lambda a, b: xp.concatenate([a[None], b]), first, tensors)
+  histories = jax.tree.map(lambda a: xp.concatenate([a[:1], a]), histories)
+  error, tensor, (errors, count, converged) = best(
+    lambda end: (relative_error(end[0], dense), *end), (tensors, histories)
+  )
+  return Decomposition(tensor, error, count, converged, errors)
 
 
-_als_jitted = jax.jit(tr_als_kernel, static_argnums=(1, 2, 3))
+_als_jitted = jax.jit(tr_als_kernel, static_argnums=(2, 3, 4, 5, 6))
 
 
 def _ahead(cores: tuple[Array, ...], previous: tuple[Array, ...], by: Array) -> tuple[Array, ...]:
   return tuple(new + by.astype(new.dtype) * (new - old) for new, old in zip(cores, previous))
 
 
-def _svd_cores(x: Array, ranks: tuple[int, ...]) -> tuple[Array, ...]:
-  xp = namespace(x)
-  first, second = ranks[0], ranks[1 % len(ranks)]
-  if x.ndim == 1:  # a ring of one core: X = trace of its slices
-    eye = xp.eye(first, dtype=x.dtype) / first
-    return (eye[:, None, :] * x[None, :, None],)
-  matrix = x.reshape(x.shape[0], -1)
-  kept = min(first * second, *matrix.shape)
-  u, _ = left_singular(matrix, kept)
-  basis = xp.eye(kept, dtype=x.dtype)  # orthonormal rows
-  if kept < first * second:
-    basis = xp.asarray(_dct(first * second, kept), x.dtype)
-  core = matmul(u, basis).reshape(-1, first, second).transpose(1, 0, 2)
-  # basis^T U^H X has axes (r_0, r_1, I_2, ..., I_N); r_0 goes last.
-  rest = matmul(basis.T, matmul(u.conj().T, matrix)).reshape(first, second, -1)
-  rest = rest.transpose(1, 2, 0)
-  return (core, *chain(rest, second, x.shape[1:], ranks[2:], first))
-
-
-def _dct(n: int, rows: int) -> np.ndarray:
-  """First rows of the orthonormal DCT-II matrix: a fixed basis that mixes all entries."""
-  angle = np.arange(rows)[:, None] * (2 * np.arange(n)[None] + 1) * np.pi / (2 * n)
-  matrix = np.sqrt(2 / n) * np.cos(angle)
-  matrix[0] /= np.sqrt(2)
-  return matrix
+def _random_ring(x: Array, ranks: tuple[int, ...], key: Array) -> tuple[Array, ...]:
+  """Gaussian cores whose slices along the first bond have norms of about 1."""
+  draw = host_normal if namespace(x) is np else jax.random.normal
+  shapes = zip(ranks, x.shape, (*ranks[1:], ranks[0]))
+  keys = jax.random.split(key, x.ndim)
+  return tuple(draw(k, s, x.dtype) / (s[1] * s[2]) ** 0.5 for k, s in zip(keys, shapes))
 
 
 def _update(x: Array, cores: Sequence[Array], n: int) -> Array:

@@ -75,16 +75,25 @@ _jitted = jax.jit(tt_svd_kernel, static_argnums=1)
 
 
 def chain(
-  rest: Array, first: int, shape: Sequence[int], ranks: Sequence[int], last: int
+  rest: Array,
+  first: int,
+  shape: Sequence[int],
+  ranks: Sequence[int],
+  last: int,
+  merge: bool = True,
 ) -> tuple[Array, ...]:
   """Cores of a tensor (first, *shape, last), whose ends are bonds.
 
-  All cores but the first have orthonormal rows, so the first one's norm is the tensor's.
+  All cores but the first have orthonormal rows, so the first one's norm is the tensor's. The order
+  of cuts shows in the error; without `merge` it does not depend on sizes.
   """
   bonds = (first, *ranks, last)
   cores: tuple[Array, ...] = ()
   end = len(shape)
-  for start in _cuts(first, tuple(shape), tuple(ranks), last):
+  cuts = range(end - 1, 0, -1)
+  if merge:
+    cuts = _cuts(first, tuple(shape), tuple(ranks), last)
+  for start in cuts:
     matrix = rest.reshape(first * math.prod(shape[:start]), -1)
     modes, ends = shape[start:end], bonds[start : end + 1]
     if ends[0] == matrix.shape[1]:  # nothing to cut

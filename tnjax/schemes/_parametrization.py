@@ -80,7 +80,8 @@ class Parametrization:
   @property
   def needs_key(self) -> bool:
     """Whether `fit` draws random numbers."""
-    return METHODS[self.solver.name].takes_key or self.fold.shuffled
+    method = METHODS[self.solver.name]
+    return method.needs_key(**self.solver.options) or self.fold.shuffled
 
   def macs(self, geometry: Geometry | None = None, spatial: tuple[int, ...] = ()) -> int:
     """Multiply-adds for one input of `spatial` size, by the formulas of Su et al. 2018.
@@ -137,7 +138,7 @@ class Parametrization:
       raise ValueError(f'weight has dtype {weight.dtype}; it must be floating or complex')
     if self.needs_key and key is None:
       raise ValueError(
-        'key=None: this scheme draws random numbers (CP start or shuffle) and '
+        'key=None: this scheme draws random numbers (a start or a shuffle) and '
         'needs key=jax.random.key(seed)'
       )
     return weight

@@ -18,7 +18,7 @@ class Solver:
   Attributes:
     name: 'tt_svd', 'hosvd', 'hooi', 'tr_svd', 'tr_als' or 'cp_als'.
     max_iters, tol: as in the iterative ones.
-    init, restarts: as in `cp_als`.
+    init, restarts: as in `cp_als` and `tr_als`.
     correct: whether `cp_correct` follows `cp_als`: as good, but stable, and better to fine-tune.
 
   >>> import tnjax as tn
@@ -51,7 +51,8 @@ class Solver:
     if not isinstance(self.correct, bool | None):
       raise ValueError(f'solver {self.name!r}: correct={self.correct!r} must be a bool')
     if self.init is not None:
-      one_of(self.init, f'solver {self.name!r}: init', ('random', 'hosvd'))
+      starts = ('random', 'svd' if self.name == 'tr_als' else 'hosvd')
+      one_of(self.init, f'solver {self.name!r}: init', starts)
 
   def __repr__(self) -> str:
     """Only the fields that are set."""

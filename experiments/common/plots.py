@@ -65,7 +65,7 @@ def _percents(axes: object, sizes: Sequence[float]) -> None:
   if sizes:
     low, high = min(sizes) / 1.3, max(sizes) * 1.3
     axes.set_xlim(low, high)
-    leading = (1, 2, 5) if high > 4 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)
+    leading = (1, 2, 5) if high > 4 * low else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
     round_ones = [m * 10.0**e for e in range(-7, 3) for m in leading]
     axes.xaxis.set_major_locator(FixedLocator(round_ones))
   axes.xaxis.set_minor_locator(NullLocator())

@@ -109,7 +109,7 @@ def test_weights_of_another_architecture_are_refused_unchanged():
     ('conv1.weight', lambda a: a.astype(int), 'dtype int64'),
     ('conv1.weight', lambda a: a > 0, 'dtype bool'),
     ('linear.bias', lambda a: a + 1j, 'dtype complex'),
-    ('linear.weight', lambda a: a + np.float64(1e300), 'up to 1e.300, too large for float32'),
+    ('linear.weight', lambda a: a + np.float64(1e300), '1e.300, too large for float32'),
     ('linear.weight', lambda a: a * np.nan, 'has NaN or infinities'),
     ('layer1.0.bn1.running_var', lambda a: -a, 'has a negative variance, -1'),
   ],
@@ -118,7 +118,7 @@ def test_weights_that_cannot_be_weights_are_refused_by_name(name, change, words)
   net = tn.models.cifar_resnet(8, widths=(4, 4, 8), rngs=nnx.Rngs(0))
   before = jax.tree.map(np.asarray, nnx.state(net))
   arrays = torch_arrays(net)
-  with pytest.raises(ValueError, match=f"'{name}' .*{words}"):
+  with pytest.raises(ValueError, match=f"'{name}'.* {words}"):
     tn.models.import_torch(net, arrays | {name: change(arrays[name])})
   jax.tree.map(np.testing.assert_array_equal, before, nnx.state(net))
   double = {k: a.astype('float64') for k, a in arrays.items()}  # is no reason to refuse

@@ -309,6 +309,11 @@ def test_eval_asks_the_file_and_refuses_what_it_ignores(tmp_path, eight):
   flags = [f'--eval={tmp_path}/user.safetensors', f'--data_dir={tmp_path}']
   found = parse(Config, ['main', *flags], '')
   assert (found.dataset, found.model) == ('cifar10', 'resnet14_v2')
+  names = [f'layer{i}.{j}.conv{k}.weight' for i in (1, 2, 3) for j in (0, 1, 2) for k in (1, 2)]
+  np.savez(tmp_path / 'foreign.npz', **{name: np.ones(1) for name in names})
+  flags[0] = f'--eval={tmp_path}/foreign.npz'
+  assert parse(Config, ['main', *flags], '').model == 'resnet20'
+  assert parse(Config, ['main', *flags, '--model=resnet8'], '').model == 'resnet8'
 
 
 IMPORTS = ('experiments.common.job', 'experiments.compress.study')

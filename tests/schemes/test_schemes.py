@@ -281,7 +281,7 @@ def test_same_key_same_bits():
     (lambda: tn.schemes.svd(rate=1.5), r'rate=1.5 must be a number in \(0, 1\]'),
     (lambda: tn.schemes.r_tt(rate=0.1, order=0), 'order=0'),
     (lambda: tn.schemes.shuffled(rate=0.1, format='xx'), "format='xx'"),
-    (lambda: tn.schemes.svd(rate='0.1'), "rate='0.1' must be in"),
+    (lambda: tn.schemes.svd(rate='0.1'), "rate='0.1' must be a number in"),
     (lambda: tn.schemes.svd(ranks=2.0), '2.0 must be an int'),
     (lambda: tn.schemes.r_cp(rate=0.1, order=2.5), 'order=2.5'),
     (lambda: tn.schemes.r_cp(rate=0.1, in_modes=(-2, -2), out_modes=(2, 2)), 'in_modes'),

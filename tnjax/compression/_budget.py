@@ -123,7 +123,7 @@ def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
       'of one input without batch, to a model that calls all its layers, none in a while loop'
     )
   if unit == name:
-    return unit, integer(value, name), total
+    return unit, integer(value, name, remedy=f'; give a fraction as {name}_ratio'), total
   value = number(value, name, 'above 0, a fraction of the dense model', lambda x: x > 0)
   return unit, math.floor(value * total * (1 + 1e-12)), total
 

@@ -19,7 +19,7 @@ from jax import Array
 _UNORDERED = (str, bytes, dict, set)
 
 
-def integer(value: Any, name: str, least: int | None = 1) -> int:
+def integer(value: Any, name: str, least: int | None = 1, remedy: str = '') -> int:
   """An int, of at least `least` where that is given.
 
   >>> integer(np.uint8(3), 'restarts')
@@ -32,7 +32,7 @@ def integer(value: Any, name: str, least: int | None = 1) -> int:
   found = _index(value)
   if found is None or (least is not None and found < least):
     limit = '' if least is None else f' of at least {least}'
-    raise ValueError(f'{name}={value!r} must be an int{limit}')
+    raise ValueError(f'{name}={value!r} must be an int{limit}{remedy}')
   return found
 
 

@@ -48,14 +48,14 @@ def varying_with(tree: Any, data: Any) -> Any:
   """The same arrays, varying over all mesh axes over which any array of `data` varies.
 
   Inside `jax.shard_map`, what a loop carries must be so marked from the start if the loop mixes it
-  with data. A choice between twice the same, made by the data, says so in every release of JAX,
-  and leaves nothing to compute.
+  with data, and the operands of a primitive must agree. A choice that never falls on the data says
+  so in every release of JAX, and XLA drops it.
   """
-  entries = [a.ravel()[0] for a in jax.tree.leaves(data)]
+  entries = [a.ravel()[0] for a in jax.tree.leaves(data) if a.size]
   if namespace(*entries) is np:
     return tree
   mark = functools.reduce(operator.and_, (entry == entry for entry in entries))
-  return jax.tree.map(lambda a: jnp.where(mark, a, a), tree)
+  return jax.tree.map(lambda a: jnp.where(False, mark.astype(a.dtype), a), tree)
 
 
 def choose(condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:

@@ -115,7 +115,7 @@ def resolved(lost: Array, total: Array) -> Array:
 
 
 def _check(a: Array, rank: int, method: str, key: Array | None) -> None:
-  if a.ndim != 2 or integer(rank, 'rank') > min(a.shape):
+  if a.ndim != 2 or not 1 <= integer(rank, 'rank', least=None) <= min(a.shape):
     raise ValueError(f'rank={rank} does not fit a matrix of shape {a.shape}')
   one_of(method, 'method', METHODS)
   if key is not None:

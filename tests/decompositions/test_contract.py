@@ -34,8 +34,8 @@ METHODS = [
   Method('tt_svd', lambda x, r, **o: tn.tt_svd(x, r)),
   Method('hosvd', lambda x, r, **o: tn.hosvd(x, r)),
   Method('hooi', lambda x, r, **o: tn.hooi(x, r, **o)),
-  Method('tr_svd', lambda x, r, **o: tn.tr_svd(x, (1, *(r,) * (x.ndim - 1)))),
-  Method('tr_als', lambda x, r, **o: tn.tr_als(x, (1, *(r,) * (x.ndim - 1)), **o)),
+  Method('tr_svd', lambda x, r, **o: tn.tr_svd(x, r)),
+  Method('tr_als', lambda x, r, **o: tn.tr_als(x, r, **o)),
   Method('cp_als', lambda x, r, **o: tn.cp_als(x, r, KEY, **o), exact_at=0),
   Method('shuffled', lambda x, r, **o: tn.shuffled(x, tn.tt_svd, key=KEY, ranks=r)),
 ]
@@ -86,7 +86,7 @@ def on_host(method, x, rank, **options):
   elif method.name == 'tt_svd':
     ranks = tn.ranks.tt_ranks(x.shape, rank)
   else:
-    ranks = tn.ranks.tr_ranks(x.shape, (1, *(rank,) * (x.ndim - 1)))
+    ranks = tn.ranks.tr_ranks(x.shape, rank)
   return solve(method.name, x, ranks, key=KEY, **options)
 
 
@@ -180,26 +180,15 @@ def test_gradient_equals_finite_difference(method):
     assert abs(d.relative_error - gap(x, d)) < 1e-12
 
 
-@pytest.mark.parametrize(
-  'run',
-  [
-    *(m.run for m in METHODS),
-    lambda x, r, **o: tn.tr_svd(x, r),
-    lambda x, r, **o: tn.tr_als(x, r, max_iters=4, tol=0.0),
-  ],
-)
-def test_complex_gradient_equals_finite_difference(run):
+@methods
+def test_complex_gradient_equals_finite_difference(method):
   with jax.enable_x64(True):
     x, step, w = (complex_tensor((3, 4, 3), 'complex128', 2 * i) for i in range(3))
-    options = {}
-    for m in METHODS:
-      if run is m.run:
-        options = fixed_sweeps(m)
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(x):
-      d = run(x, 2, **options)
+      d = method.run(x, 2, **fixed_sweeps(method))
       return jnp.real(jnp.sum(w * d.tensor.full())), d
 
     ((above, _), _), ((below, _), _) = loss(x + 1e-6 * step), loss(x - 1e-6 * step)

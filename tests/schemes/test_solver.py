@@ -20,6 +20,7 @@ SOLVERS = [
   tn.schemes.tk(ranks=4, solver=Solver('hooi', max_iters=3, tol=0.0)),
   tn.schemes.tr(ranks=2, solver=Solver('tr_svd')),
   tn.schemes.tr(ranks=2, solver=Solver('tr_als', max_iters=4)),
+  tn.schemes.tr(ranks=2, solver=Solver('tr_als', max_iters=4, init='random', restarts=2)),
   tn.schemes.cp(ranks=6, solver=Solver('cp_als', max_iters=7, tol=0.0, init='random', restarts=2)),
   tn.schemes.shuffled(ranks=3, format='tk', solver=Solver('hosvd')),
 ]
@@ -75,6 +76,18 @@ def test_restarts_find_no_worse_a_tensor():
   assert error(4) < error(1)
 
 
+def test_a_ring_needs_a_key_for_random_starts_only():
+  weight = WEIGHT[..., :4, :4]
+  for options, needed in (({}, False), ({'init': 'random'}, True), ({'restarts': 2}, True)):
+    p = tn.schemes.tr(ranks=2, solver=Solver('tr_als', **options)).bind(weight.shape)
+    assert p.needs_key == needed
+    if needed:
+      with pytest.raises(ValueError, match='key=None'):
+        p.fit(weight)
+    else:
+      assert p.fit(weight).relative_error < 1
+
+
 def test_correction_lowers_the_sensitivity_at_the_same_error():
   weight = np.random.default_rng(0).normal(size=(3, 3, 6, 6)).astype('float32')
 
@@ -98,6 +111,7 @@ def test_correction_lowers_the_sensitivity_at_the_same_error():
     (lambda: Solver('cp_als', max_iters=0), 'max_iters=0'),
     (lambda: Solver('cp_als', tol=-1.0), 'tol=-1.0'),
     (lambda: Solver('cp_als', init='svd'), "init='svd'"),
+    (lambda: Solver('tr_als', init='hosvd'), "init='hosvd'.*'svd'"),
     (lambda: tn.schemes.tk(rate=0.1, solver=Solver('cp_als')), 'tk: .*cp_als.*Tucker.*hosvd, hooi'),
     (lambda: Scheme.from_dict({'name': 'tk', 'rat': 0.1}), 'describes no scheme'),
   ],

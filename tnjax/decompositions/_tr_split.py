@@ -47,9 +47,12 @@ def best(f: Callable[..., tuple], xs: object) -> tuple:
   One at a time; on NumPy, where nothing is stacked, shapes may differ.
   """
   leaves = jax.tree.leaves(xs)
-  if namespace(*leaves) is not np:
+  count, is_host = len(leaves[0]), namespace(*leaves) is np
+  if count > 1 and not is_host:
     return _least(jax.lax.map(f, xs))
-  found = (f(jax.tree.map(lambda a, i=i: a[i], xs)) for i in range(len(leaves[0])))
+  found = [f(jax.tree.map(lambda a, i=i: a[i], xs)) for i in range(count)]
+  if count == 1:
+    return found[0]
   return min(found, key=lambda result: np.nan_to_num(result[0], nan=np.inf))
 
 

@@ -162,15 +162,18 @@ def tr_als_kernel(
     return TR(cores).cast(x.dtype), history
 
   svd, _ = svd_ring(dense, ranks)
-  starts = [jax.tree.map(lambda a: a[None], svd)] if init == 'svd' else []
-  if len(starts) < restarts:
-    draw = partial(_random_ring, dense, ranks)
-    starts.append(batched(draw, xp)(jax.random.split(key, restarts - len(starts))))
-  starts = varying_with(jax.tree.map(lambda *a: xp.concatenate(a), *starts), dense)
-  tensors, histories = batched(run, xp)(starts)
+  random = partial(_random_ring, dense, ranks)
+  one = lambda tree: jax.tree.map(lambda a: a[None], tree)  # noqa: E731
+  joined = lambda *trees: jax.tree.map(lambda *a: xp.concatenate(a), *trees)  # noqa: E731
+  if restarts == 1:  # without a batch, so that reverse mode says what it lacks
+    start = svd if init == 'svd' else varying_with(random(key), dense)
+    tensors, histories = one(run(start))
+  else:
+    kept = [one(svd)] if init == 'svd' else []
+    drawn = batched(random, xp)(jax.random.split(key, restarts - len(kept)))
+    tensors, histories = batched(run, xp)(varying_with(joined(*kept, drawn), dense))
   # An exact start is not improved by normal equations, nor need a random one reach it.
-  first = TR(svd).cast(x.dtype)
-  tensors = jax.tree.map(lambda a, b: xp.concatenate([a[None], b]), first, tensors)
+  tensors = joined(one(TR(svd).cast(x.dtype)), tensors)
   histories = jax.tree.map(lambda a: xp.concatenate([a[:1], a]), histories)
   error, tensor, (errors, count, converged) = best(
     lambda end: (relative_error(end[0], dense), *end), (tensors, histories)

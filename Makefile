@@ -8,10 +8,32 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # spares a machine without a GPU some gigabytes.
 TORCH ?= torch
 
-.PHONY: demo test test-full bench bench-layers bench-cold lint format clean
+# Where tests and `make results` find CIFAR-10 and trained weights.
+TNJAX_DATA ?= ../shared/data
+
+.PHONY: demo results test test-full bench bench-layers bench-cold lint format clean
 
 demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
+
+# The published results, an hour on 2 cores. They name their commit, so the tree must be clean; one
+# that was interrupted goes on.
+PUBLISHED = results/$(shell git rev-parse --short HEAD)
+results: .venv/experiments.done data/cifar-10-batches-py data/resnet32.npz
+	@test -z "$$(git status --porcelain)" || { echo 'commit first: results name their commit'; exit 1; }
+	$(BIN)/python -m experiments.compress.main --workdir=$(PUBLISHED)/digits
+	$(BIN)/python -m experiments.compress.main --dataset=cifar10 --data_dir=data \
+	  --weights=data/resnet32.npz --model=resnet32 --schemes=tk,cp --rates=0.1,0.2 \
+	  --finetune_epochs=1 --workdir=$(PUBLISHED)/cifar10
+	for name in digits cifar10; do for file in report.json summary.csv accuracy_vs_compression.png; \
+	  do cp $(PUBLISHED)/$$name/$$file docs/results/$$name/ || exit 1; done; done
+	$(BIN)/python -m experiments.compress.readme
+
+data/cifar-10-batches-py: | .venv/experiments.done
+	$(BIN)/python $(TNJAX_DATA)/unpack.py data
+
+data/resnet32.npz:
+	mkdir -p data && cp $(TNJAX_DATA)/weights/resnet32.npz $@
 
 test: .venv/test.done
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

@@ -3,7 +3,15 @@
 import pathlib
 import re
 
+from experiments.compress import readme
+
 README = pathlib.Path(__file__).parent.parent / 'README.md'
+
+
+def test_it_shows_what_the_committed_reports_say():
+  text = README.read_text()
+  assert readme.rendered(text, README.parent / 'docs' / 'results') == text  # make results
+  assert {'digits', 'cifar10'} == set(re.findall('<!-- results: (.*) -->', text))
 
 
 def test_every_python_block_runs(capsys, tmp_path, monkeypatch):

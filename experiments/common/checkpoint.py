@@ -1,21 +1,22 @@
 """Checkpoints of a training state by orbax: written atomically, resumed after a kill."""
 
 import concurrent.futures
+import errno
+import os
 import pathlib
 import shutil
 import time
-import types
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
 from absl import logging
 
+from experiments.common import results
 from experiments.common.arrays import host, like
-from experiments.common.results import fingerprint, naming
 
 _SAVE_EVERY = 60.0  # seconds
-_SHA256 = 'sha256'  # beside the arrays, as orbax notices no flipped bit
+_MANIFEST = 'sha256.json'  # beside the arrays: orbax tells of damage in thousands of lines, or not
 
 
 class Checkpoint:
@@ -40,7 +41,7 @@ class Checkpoint:
       return
     if jax.process_index() == 0:
       arrays = {name: host(leaf) for name, leaf in _named(jax.tree.leaves(state)).items()}
-      with naming(self._folder):
+      with results.naming(self._folder):
         _undisturbed(_write, self._folder, arrays, step)
     self._last = time.monotonic()
 
@@ -57,7 +58,7 @@ class Checkpoint:
       found = {name: like(arrays[name], leaf) for name, leaf in named.items()}
       leaves = [found.get(_name(i), leaf) for i, leaf in enumerate(leaves)]
       return structure.unflatten(leaves), step
-    except Exception as error:  # orbax raises many kinds for a damaged folder
+    except Exception as error:  # orbax raises many kinds
       text = ' '.join(str(error).split())[:200]
       logging.error('%s cannot be read, starting over: %s', self._folder, text)
       self.delete()
@@ -95,52 +96,52 @@ def _name(i: int) -> str:
 
 
 def _write(folder: pathlib.Path, arrays: dict[str, np.ndarray], step: int) -> None:
-  ocp = _orbax()
-  arrays = arrays | {_SHA256: _digest(arrays)}
+  whole, partial = folder / str(step), folder / f'.{step}.partial'
+  folder.mkdir(parents=True, exist_ok=True)
+  room = sum(3 * a.nbytes // 2 + 2**14 for a in arrays.values()) + 2**18
+  if shutil.disk_usage(folder).free < room:  # orbax tells of that in hundreds of lines
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
   try:
-    with _manager(folder) as manager:
-      manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
+    with _orbax() as checkpointer:
+      checkpointer.save(partial / 'arrays', arrays, force=True)
   except ValueError as error:  # how tensorstore tells of a full disk
     raise OSError(f'{folder}: {error}') from None
+  results.write_json(partial / _MANIFEST, _digests(partial))
+  partial.rename(whole)
+  for old in folder.iterdir():
+    if old != whole:
+      shutil.rmtree(old)
 
 
 def _read(folder: pathlib.Path) -> tuple[dict[str, np.ndarray], int]:
   """The arrays of the latest step, and which it is."""
-  ocp = _orbax()
-  with _manager(folder) as manager:
-    step = manager.latest_step()
-    if step is None:
-      raise ValueError('it holds no whole checkpoint')
-    arrays = manager.restore(step, args=ocp.args.StandardRestore())
-  arrays = dict(sorted(arrays.items()))
-  if not np.array_equal(arrays.pop(_SHA256, None), _digest(arrays)):
-    raise ValueError('its arrays do not have the sha256 they were given')
-  return arrays, step
+  steps = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()]
+  if not steps:
+    raise ValueError('it holds no whole checkpoint')
+  whole = folder / str(max(steps))
+  wanted, found = results.read_json(whole / _MANIFEST), _digests(whole)
+  for name in sorted(wanted.keys() | found.keys()):
+    if wanted.get(name) != found.get(name):
+      raise ValueError(f'{name} of step {whole.name} does not have the sha256 it was given')
+  with _orbax() as checkpointer:
+    return dict(checkpointer.restore(whole / 'arrays')), max(steps)
 
 
-def _digest(arrays: dict[str, np.ndarray]) -> np.ndarray:
-  return np.frombuffer(bytes.fromhex(fingerprint(*arrays.values())), np.uint8)
+def _digests(folder: pathlib.Path) -> dict[str, str]:
+  """sha256 of every file below a folder but the manifest."""
+  files = (path for path in folder.rglob('*') if path.is_file() and path.name != _MANIFEST)
+  return {str(path.relative_to(folder)): results.sha256(path) for path in files}
 
 
-def _manager(folder: pathlib.Path) -> object:
-  """A CheckpointManager that keeps one step and waits for no other process."""
-  ocp = _orbax()
-  folder.mkdir(parents=True, exist_ok=True)
+def _orbax() -> object:
+  """A checkpointer that waits for no other process; imported late, as most phases end before one
+  is due.
+  """
+  import orbax.checkpoint as ocp
+
   alone = ocp.options.MultiprocessingOptions(
     primary_host=0, active_processes={0}, barrier_sync_key_prefix='first'
   )
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=1,
-    create=False,  # orbax would ask all processes
-    cleanup_tmp_directories=True,
-    enable_async_checkpointing=False,
-    multiprocessing_options=alone,
+  return ocp.Checkpointer(
+    ocp.PyTreeCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
   )
-  return ocp.CheckpointManager(folder, options=options)
-
-
-def _orbax() -> types.ModuleType:
-  """Imported late: most phases end before a checkpoint is due."""
-  import orbax.checkpoint
-
-  return orbax.checkpoint

@@ -134,6 +134,16 @@ class Config:
     if self.preset is not None and self.preset not in self.PRESETS:
       raise ValueError(f'--preset={self.preset} must be one of {", ".join(self.PRESETS)}')
 
+  @classmethod
+  def implied(cls, given: Mapping[str, object]) -> Mapping[str, object]:
+    """Settings that follow from the flags that were given, for a job to say.
+
+    Raises:
+      ValueError: flags that have no meaning beside each other.
+    """
+    del given
+    return {}
+
   def resolved(self) -> Self:
     """With the defaults filled in that depend on other fields."""
     seeds = self.seeds or (self.seed,)
@@ -175,7 +185,7 @@ def parse(kind: type[Config], argv: Sequence[str], doc: str) -> Config:
       raise ValueError(f'--{about.instead_of} and --{name} exclude each other')
     if pair & given.keys():  # a flag also wins over the preset's other way to say it
       values = {k: v for k, v in values.items() if k not in pair}
-  return kind(**values | given).resolved()
+  return kind(**values | given | kind.implied(given)).resolved()
 
 
 def define(kind: type[Config]) -> flags.FlagValues:

@@ -2,14 +2,17 @@
 
 import dataclasses
 import hashlib
+import http.client
 import pathlib
 import pickle
 import tarfile
 import tempfile
 import urllib.request
+import zlib
 
 import numpy as np
 
+from experiments.common import results
 from experiments.common.progress import Progress
 
 CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz'
@@ -35,8 +38,8 @@ class Dataset:
   """Three disjoint splits; nothing is ever chosen on `test`.
 
   Attributes:
-    train, validation, test: the splits. A run trains on the first and measures on the last;
-      `validation` is for whoever chooses settings.
+    train, validation, test: the splits. A run trains on the first and measures on the other two:
+      whoever chooses settings chooses on `validation`.
     scale: pixel value of white; images / scale is in [0, 1].
     crop: augmentation pads by this many pixels and crops back at random.
     flip: whether augmentation mirrors left and right.
@@ -53,6 +56,11 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of one image."""
     return self.train.images.shape[1:]
+
+  def fingerprint(self) -> str:
+    """Digest of all images and labels, in their order."""
+    splits = (self.train, self.validation, self.test)
+    return results.fingerprint(*(a for split in splits for a in (split.images, split.labels)))
 
 
 def digits(seed: int) -> Dataset:
@@ -108,8 +116,11 @@ def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) ->
       raise ValueError(
         f'--download: the archive has md5 {digest}; the official one has {CIFAR_MD5}'
       )
-    with tarfile.open(path) as archive:
-      archive.extractall(scratch, filter='data')
+    try:
+      with tarfile.open(path) as archive:
+        archive.extractall(scratch, filter='data')
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+      raise ValueError(f'--download: the archive cannot be unpacked: {error}') from None
     (target / CIFAR_FOLDER).mkdir(exist_ok=True)
     for file in (pathlib.Path(scratch) / CIFAR_FOLDER).iterdir():
       file.replace(target / CIFAR_FOLDER / file.name)
@@ -120,14 +131,18 @@ def _fetch(url: str, path: pathlib.Path, progress: Progress) -> str:
   digest = hashlib.md5()
   try:
     with urllib.request.urlopen(url, timeout=60) as response, path.open('wb') as file:
-      total = int(response.headers.get('Content-Length', 0)) >> 20
-      with progress.task('download CIFAR-10 (MiB)', total) as advance:
+      size = response.headers.get('Content-Length', '')
+      total = int(size) if size.isdecimal() else 0
+      with progress.task('download CIFAR-10 (MiB)', total >> 20) as advance:
         while chunk := response.read(1 << 20):
           file.write(chunk)
           digest.update(chunk)
           advance(1)
-  except OSError as error:
-    raise ValueError(f'--download: {url} cannot be fetched: {error}') from error
+      if file.tell() < total:
+        raise OSError(f'it was cut after {file.tell():,} of {total:,} bytes')
+  except (OSError, http.client.HTTPException) as error:
+    text = str(error) or type(error).__name__
+    raise ValueError(f'--download: {url} cannot be fetched: {text}') from error
   return digest.hexdigest()
 
 
@@ -169,7 +184,7 @@ def _cifar_batch(path: pathlib.Path) -> Split:
   try:
     with path.open('rb') as file:
       batch = _ArrayUnpickler(file, encoding='latin1').load()
-    pixels, labels = np.asarray(batch['data']), np.asarray(batch['labels'], 'int32')
+    pixels, labels = np.asarray(batch['data']), np.asarray(batch['labels'])
   except Exception as error:
     raise ValueError(f'--data_dir: {path} is truncated or no CIFAR-10 batch: {error}') from error
   if pixels.shape != (10000, 3072) or pixels.dtype != np.uint8 or labels.shape != (10000,):
@@ -177,5 +192,11 @@ def _cifar_batch(path: pathlib.Path) -> Split:
       f'--data_dir: {path} has data {pixels.dtype}{pixels.shape} and labels {labels.shape}; it '
       'needs uint8(10000, 3072) and (10000,)'
     )
+  whole = labels.dtype.kind in 'iu'
+  strange = labels[(labels < 0) | (labels > 9)] if whole else labels
+  if strange.size:
+    raise ValueError(
+      f'--data_dir: {path} has the label {strange[0]!r} in labels; they must be whole numbers 0..9'
+    )
   images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-  return Split(images, labels)
+  return Split(images, labels.astype('int32'))

@@ -33,7 +33,7 @@ class Grid:
     state: entries that the job changes as it goes, taken over from an earlier run.
 
   Raises:
-    ValueError: the report there is damaged.
+    ValueError: the report there is damaged, or was made with other versions of the packages.
   """
 
   def __init__(
@@ -44,11 +44,17 @@ class Grid:
     old = mesh.agree(results.read_json(self._path) if self._path.is_file() else {})
     keys = settings[0].keys()
     try:
+      if old and not all(
+        isinstance(one, dict) for name in ('rows', 'earlier') for one in old[name]
+      ):
+        raise TypeError
       rows = [row for row in old['rows'] if row.keys() >= keys] if old else []
       state = {name: old[name] for name in state} if old else state
       earlier = _earlier(old, about) if old else []
     except (KeyError, TypeError, AttributeError):
       raise ValueError(f'{self._path} is damaged; remove it to run its rows again') from None
+    if old:
+      _check_versions(self._path, old['versions'], about['versions'])
     self.report = {**about, 'earlier': earlier, **state, 'rows': rows}
 
   @property
@@ -76,6 +82,17 @@ class Grid:
     results.write_json(self._path, self.report | {'memory': results.peak_memory()})
 
 
+def _check_versions(path: pathlib.Path, old: object, new: Mapping) -> None:
+  for name, version in new.items() if isinstance(old, dict) else ():
+    if old.get(name) != version:
+      raise ValueError(
+        f'{path} was made with {name} {old.get(name)}; this is {version}. Go on with that, or '
+        'choose another folder'
+      )
+  if old != new:
+    raise ValueError(f'{path} is damaged: it has versions {old}')
+
+
 def _earlier(old: Mapping, about: Mapping) -> list[dict]:
   before = {name: old[name] for name in _PROVENANCE}
   same = all(before[name] == about[name] for name in _PROVENANCE)
@@ -84,7 +101,8 @@ def _earlier(old: Mapping, about: Mapping) -> list[dict]:
 
 def summarised(rows: Sequence[Mapping], keys: Sequence[str], over: str = 'seed') -> list[dict]:
   """Rows with equal `keys` as one. A number that differs in any such group becomes its mean, and
-  its standard deviation (n - 1) under `<name>_std`; other things that differ are left out.
+  its standard deviation (n - 1) under `<name>_std`; other things that differ, or that a row of an
+  older version lacks, are left out.
 
   Rows of a single `over` are returned as they are.
 
@@ -92,21 +110,21 @@ def summarised(rows: Sequence[Mapping], keys: Sequence[str], over: str = 'seed')
   >>> summarised(rows, ['rate'])
   [{'rate': 0.1, 'seeds': 2, 'loss': 2.0, 'loss_std': 1.41..., 'size': 5}]
   """
-  if len({row[over] for row in rows}) < 2:
+  if len({row.get(over) for row in rows}) < 2:
     return [dict(row) for row in rows]
   groups = {}
   for row in rows:
     groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-  names = [name for name in rows[0] if name != over]
-  differ = [n for n in names if any(r[n] != g[0][n] for g in groups.values() for r in g)]
+  names = list(dict.fromkeys(name for row in rows for name in row if name != over))
+  differ = [n for n in names if any(r.get(n) != g[0].get(n) for g in groups.values() for r in g)]
   found = []
   for group in groups.values():
     out = {**{key: group[0][key] for key in keys}, f'{over}s': len(group)}
     for name in names:
-      values = [row[name] for row in group]
+      values = [row.get(name) for row in group]
       if name not in differ:
         out[name] = values[0]
-      elif isinstance(values[0], (int, float)):
+      elif all(isinstance(value, (int, float)) for value in values):
         out[name] = statistics.fmean(values)
         out[f'{name}_std'] = statistics.stdev(values) if len(values) > 1 else 0.0
     found.append(out)

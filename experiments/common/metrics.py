@@ -6,6 +6,8 @@ import pathlib
 
 from experiments.common.results import atomic
 
+_KINDS = {'phase': str, 'step': int, 'seconds': (int, float)}
+
 
 class Metrics:
   """Appends to `metrics.jsonl`; whole lines, and each step of a phase once, whatever was killed.
@@ -45,8 +47,8 @@ class Metrics:
     for text in self._path.read_text(errors='replace').splitlines():
       try:
         line = json.loads(text)
-        if {'phase', 'step', 'seconds'} <= line.keys():
+        if all(isinstance(line[name], kind) for name, kind in _KINDS.items()):
           lines.append(line)
-      except (ValueError, AttributeError):
+      except (ValueError, KeyError, TypeError, RecursionError):
         continue
     return lines

@@ -2,16 +2,19 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import tnjax as tn
 from experiments.common import config, results
 from experiments.common.config import FRACTION, at_least, field, one_of
+from experiments.compress import network
 
 _DEFAULTS = {
   'digits': {'model': 'resnet8', 'train_epochs': 15, 'finetune_epochs': 5, 'batch_size': 64},
   'cifar10': {'model': 'resnet32', 'train_epochs': 100, 'finetune_epochs': 1, 'batch_size': 128},
 }
+_BESIDE_EVAL = ('eval', 'dataset', 'data_dir', 'download', 'model', 'seed', 'compile_cache')
 _ALL = ('svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled')
 
 
@@ -70,7 +73,8 @@ class Config(config.Config):
   eval: str | None = field(
     None,
     'Only evaluate this weights file on the test images: one that a run saved under '
-    'weights/, or one that --weights would take.',
+    'weights/, or one that --weights would take. Besides it only the data are needed: --data_dir '
+    'for CIFAR-10.',
     resume='free',
   )
   schemes: tuple[str, ...] = field(
@@ -113,6 +117,31 @@ class Config(config.Config):
     None, 'Images per update. Default 64 for digits, 128 for cifar10.', at_least(1)
   )
 
+  @classmethod
+  def implied(cls, given: Mapping[str, object]) -> Mapping[str, object]:
+    """With --eval, what the file says of its network and data.
+
+    Raises:
+      ValueError, FileNotFoundError: a flag that --eval ignores, or that the file contradicts.
+    """
+    if 'eval' not in given:
+      return {}
+    for name in given:
+      if name not in _BESIDE_EVAL:
+        raise ValueError(f'--{name} has no meaning beside --eval')
+    path = given['eval']
+    about = network.description(path)
+    if about is None:
+      model = given.get('model') or network.guess(path)
+      cifar = bool(given.keys() & {'data_dir', 'download'})
+      return {'dataset': 'cifar10' if cifar else 'digits', **given, 'model': model}
+    for name in ('dataset', 'model', 'seed'):
+      if name in given and given[name] != about[name]:
+        raise ValueError(
+          f'--eval={path} was trained with --{name}={about[name]}, not {given[name]}'
+        )
+    return {name: about[name] for name in ('dataset', 'model', 'seed')}
+
   def resolved(self) -> Self:
     """With the defaults of the data set; as it is for --eval, which uses few of them.
 
@@ -121,7 +150,6 @@ class Config(config.Config):
     """
     self._check_data()
     if self.eval is not None:
-      self._check_eval()
       return self
     found = {k: v for k, v in _DEFAULTS[self.dataset].items() if getattr(self, k) is None}
     if self.finetune_steps is not None:
@@ -136,11 +164,6 @@ class Config(config.Config):
     """Compression rules for one row."""
     return ((self.layers, tn.schemes.by_name(scheme, rate)),)
 
-  @property
-  def evaluated_model(self) -> str:
-    """The network that --eval builds for a file that does not say."""
-    return self.model or _DEFAULTS[self.dataset]['model']
-
   def _check_data(self) -> None:
     if self.dataset == 'cifar10' and self.data_dir is None:
       raise ValueError('--dataset=cifar10 needs --data_dir')
@@ -148,8 +171,3 @@ class Config(config.Config):
       raise ValueError(
         '--data_dir and --download go with --dataset=cifar10; the digits are embedded'
       )
-
-  def _check_eval(self) -> None:
-    for name in ('preset', 'weights', 'finetune_epochs', 'finetune_steps', 'workdir', 'seeds'):
-      if getattr(self, name) is not None:
-        raise ValueError(f'--{name} has no meaning beside --eval')

@@ -11,6 +11,10 @@ CIFAR-10 with trained ResNet-32 weights (PyTorch naming):
     python -m experiments.compress.main --dataset=cifar10 --data_dir=DIR --weights=resnet32.npz \\
       --model=resnet32 --schemes=tk,cp --rates=0.1,0.2 --finetune_epochs=1
 
+The accuracy of a network that a run saved, or of weights in PyTorch naming:
+
+    python -m experiments.compress.main --eval=FILE [--data_dir=DIR for CIFAR-10]
+
 Results go to --workdir: report.json, summary.csv, accuracy_vs_compression.png, metrics.jsonl,
 loss.png, weights/.
 """
@@ -56,15 +60,7 @@ def _load(this: job.Job, seed: int) -> data.Dataset:
 
 def _evaluate(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
   config = this.config
-  about = network.description(config.eval)
-  for name in ('dataset', 'model'):
-    if about is not None and getattr(config, name) not in (None, about[name]):
-      raise ValueError(
-        f'--eval={config.eval} is a network for --{name}={about[name]}, not {getattr(config, name)}'
-      )
-  _check_seed(config.eval, config.seed)
-  name = about['model'] if about else config.evaluated_model
-  model = network.load(config.eval, network.build(name, config.dataset, config.seed))
+  model = network.load(config.eval, network.build(config.model, config.dataset, config.seed))
   dataset = load(config.seed)
   accuracy = evaluate(model, dataset.test, dataset.scale, EVAL_BATCH, this.progress)
   this.progress.print(

@@ -1,16 +1,23 @@
 """The network under compression: building, and loading trained weights."""
 
+import contextlib
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 
-import numpy as np
 from flax import nnx
 
 import tnjax as tn
 from experiments.common.arrays import host
 
-_NOTES = {'dataset', 'model', 'layers', 'scheme', 'rate', 'seed'}
+_NOTES = {
+  'dataset': str,
+  'model': str,
+  'layers': str,
+  'scheme': object,
+  'rate': object,
+  'seed': int,
+}
 
 
 def build(name: str, dataset: str, seed: int) -> nnx.Module:
@@ -40,11 +47,29 @@ def description(path: str | pathlib.Path) -> dict | None:
     return None
   about = tn.compression.describe(path)
   notes = about.get('notes', about)  # before tn.save, the notes were all there was
-  if notes.keys() >= _NOTES:
-    return notes
-  if 'format' in about:
-    return None  # written by tn.save, but not by this job
+  if isinstance(notes, dict):
+    if notes.keys() >= _NOTES.keys() and all(isinstance(notes[n], k) for n, k in _NOTES.items()):
+      return notes
+    if 'format' in about and not notes.keys() >= _NOTES.keys():
+      return None  # written by tn.save, but not by this job
   raise ValueError(f'{path} has a damaged description; write it again')
+
+
+def guess(path: str | pathlib.Path) -> str:
+  """The name of the network whose weights a file has that does not say, by counting its blocks.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load`.
+  """
+  if _ours(path):
+    names = tn.compression.describe(path).get('arrays', {})
+  else:
+    names = tn.models.read_weights(path)
+  blocks = {found[0] for name in names if (found := re.match(r'(layer|stages/)\d+[./]\d+', name))}
+  v2 = any(re.search(r'(shortcut|downsample)[.]0|/projection/', name) for name in names)
+  if not blocks:
+    raise ValueError(f'{path} has no block of a residual network in it')
+  return f'resnet{2 * len(blocks) + 2}{"_v2" if v2 else ""}'
 
 
 def load(path: str | pathlib.Path, model: nnx.Module) -> nnx.Module:
@@ -60,16 +85,14 @@ def load(path: str | pathlib.Path, model: nnx.Module) -> nnx.Module:
   """
   if _ours(path):
     found = tn.load(path, model=model)
-    flat = nnx.to_flat_state(nnx.state(found))
-    _check_finite(path, (('/'.join(map(str, name)), host(v[...])) for name, v in flat))
+    with _naming(path):
+      for name, v in nnx.to_flat_state(nnx.state(found, nnx.Any(nnx.Param, nnx.BatchStat))):
+        tn.models.check_weights('/'.join(map(str, name)), host(v[...]))
     return found
   arrays = tn.models.read_weights(path)
-  _check_finite(path, arrays.items())
   found = nnx.clone(model)
-  try:
+  with _naming(path):
     tn.models.import_torch(found, arrays)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
   return found
 
 
@@ -83,10 +106,12 @@ def check_dense(path: str | pathlib.Path, model: nnx.Module) -> None:
       )
 
 
-def _check_finite(path: str | pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-  for name, array in arrays:
-    if not np.isfinite(array).all():
-      raise ValueError(f'{path}: array {name!r}, of shape {array.shape}, has NaN or infinities')
+@contextlib.contextmanager
+def _naming(path: str | pathlib.Path) -> Iterator[None]:
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
 
 
 def _ours(path: str | pathlib.Path) -> bool:

@@ -46,23 +46,17 @@ class Seeded:
     config = self.config
     rules = config.rules(config.schemes[0], config.rates[0])
     table = tn.compression.plan(self.model, rules, input_shape=self.dataset.image_shape)
-    facts = {'seed': self.seed, 'accuracy': self.accuracy(self.model)}
-    facts |= {'params': table.dense_params, 'macs': table.dense_macs}
-    path = config.weights or self._path('baseline')
-    return facts | {'data_sha256': self.fingerprint(), 'weights_sha256': results.sha256(path)}
+    return {
+      'accuracy': self.accuracy(self.model, self.dataset.test),
+      'accuracy_validation': self.accuracy(self.model, self.dataset.validation),
+      'params': table.dense_params,
+      'macs': table.dense_macs,
+      'weights_sha256': results.sha256(config.weights or self._path('baseline')),
+    }
 
-  def fingerprint(self) -> str:
-    """Digest of all images and labels, in their order."""
-
-    def arrays(split: Split) -> tuple:
-      return split.images, split.labels
-
-    parts = (self.dataset.train, self.dataset.validation, self.dataset.test)
-    return results.fingerprint(*(a for part in parts for a in arrays(part)))
-
-  def accuracy(self, model: nnx.Module) -> float:
-    """On the test images."""
-    return evaluate(model, self.dataset.test, self.dataset.scale, EVAL_BATCH, self._job.progress)
+  def accuracy(self, model: nnx.Module, split: Split) -> float:
+    """On the images of a split."""
+    return evaluate(model, split, self.dataset.scale, EVAL_BATCH, self._job.progress)
 
   def finetune(self, model: nnx.Module, name: str) -> tuple[int, float]:
     """Trains a compressed network; returns the number of updates, and seconds."""
@@ -79,10 +73,6 @@ class Seeded:
     with results.naming(path):
       tn.save(path, model, notes=about | row)
     return str(path.relative_to(self._folder)), results.sha256(path)
-
-  def named(self, name: str) -> str:
-    """The name with the seed: that of seed 0 is as it was before there were several."""
-    return f'{name}_seed{self.seed}' if self.seed else name
 
   def forget(self, name: str) -> None:
     """Drops the training state kept under a name: its results are saved."""
@@ -110,14 +100,20 @@ class Seeded:
       self._batches,
       settings,
       self._job.progress,
-      self.named(name),
+      named(name, self.seed),
       self._checkpoint(name),
       Metrics(self._folder / 'metrics.jsonl'),
       self._job.mesh,
     )
 
   def _checkpoint(self, name: str) -> Checkpoint:
-    return Checkpoint(self._folder / 'checkpoints' / self.named(name))
+    return Checkpoint(self._folder / 'checkpoints' / named(name, self.seed))
 
   def _path(self, name: str, kind: str = '') -> pathlib.Path:
-    return self._folder / 'weights' / f'{self.named(name)}{kind and "_"}{kind}.safetensors'
+    name = named(name, self.seed)
+    return self._folder / 'weights' / f'{name}{kind and "_"}{kind}.safetensors'
+
+
+def named(name: str, seed: int) -> str:
+  """The name with the seed: that of seed 0 is as it was before there were several."""
+  return f'{name}_seed{seed}' if seed else name

@@ -1,8 +1,7 @@
 """The study: one network, every scheme at every rate for every seed, one report row each."""
 
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import jax
 from flax import nnx
@@ -11,8 +10,10 @@ import tnjax as tn
 from experiments.common import grid, job, plots, results
 from experiments.common.data import Dataset
 from experiments.common.metrics import Metrics
+from experiments.compress import resume
 from experiments.compress.config import Config
 from experiments.compress.seeded import Seeded
+from experiments.compress.table import mean, table
 
 
 def check(config: Config, model: nnx.Module) -> None:
@@ -28,6 +29,9 @@ class Study:
   Args:
     this: the job; its folder is opened, and rows found in its report are not run again.
     load: gives the data set of a seed.
+
+  Raises:
+    ValueError: the folder has results that this run cannot go on with.
   """
 
   def __init__(self, this: job.Job, load: Callable[[int], Dataset]):
@@ -46,6 +50,8 @@ class Study:
     about = this.provenance() | about | {'settings': config.json()}
     state = {'baseline': None, 'baselines': []}
     self._grid = grid.Grid(settings, self._folder, about, state)
+    resume.check(self.report, self._folder, load)
+    self.report['baseline'] = mean(self.report['baselines'])
 
   @property
   def report(self) -> dict:
@@ -76,7 +82,7 @@ class Study:
 
   def summary(self) -> str:
     """The rows as a table, and where the files are."""
-    files = 'report.json, summary.csv, accuracy_vs_compression.png, metrics.jsonl, loss.png'
+    files = ', '.join(resume.FILES)
     return f'{table(self.report)}\nwrote {self._job.workdir}/{files}, weights/'
 
   def _row(self, scheme: str, rate: float, seed: int) -> dict:
@@ -98,10 +104,12 @@ class Study:
     jax.block_until_ready(nnx.state(model))
     decompose_seconds = time.monotonic() - start
     saved = {'decomposed': seeded.save(model, name, 'decomposed', scheme=scheme, rate=rate)}
-    before = seeded.accuracy(model)
+    dataset = seeded.dataset
+    before, after = seeded.accuracy(model, dataset.test), None
     steps, finetune_seconds = seeded.finetune(model, name)
-    saved['finetuned'] = seeded.save(model, name, 'finetuned', scheme=scheme, rate=rate)
-    after = seeded.accuracy(model) if steps else before
+    if steps:
+      saved['finetuned'] = seeded.save(model, name, 'finetuned', scheme=scheme, rate=rate)
+      after = seeded.accuracy(model, dataset.test)
     return {
       'ranks': {layer.path: list(layer.ranks) for layer in table.compressed},
       'layers': {layer.path: _facts(layer) for layer in table.compressed},
@@ -116,6 +124,7 @@ class Study:
       'relative_error': table.relative_error,
       'accuracy_decomposed': before,
       'accuracy_finetuned': after,
+      'accuracy_validation': seeded.accuracy(model, dataset.validation),
       'finetune_steps': steps,
       'decompose_seconds': round(decompose_seconds, 3),
       'finetune_seconds': round(finetune_seconds, 3),
@@ -128,8 +137,8 @@ class Study:
     unfinished = row['not_converged']
     self._job.progress.print(
       f'{row["scheme"]:>8} {row["rate"]:4.0%}: {row["kernel_params_ratio"]:6.1%} of the kernels, '
-      f'error {row["relative_error"]:.3f}, accuracy {row["accuracy_decomposed"]:.2%} -> '
-      f'{row["accuracy_finetuned"]:.2%}'
+      f'error {row["relative_error"]:.3f}, accuracy {row["accuracy_decomposed"]:.2%}'
+      + (f' -> {row["accuracy_finetuned"]:.2%}' if row['finetune_steps'] else '')
       + (f' ({unfinished} of {len(row["layers"])} layers not converged)' if unfinished else '')
     )
 
@@ -138,57 +147,33 @@ class Study:
     if self._seeded is None or self._seeded.seed != seed:
       with job.one_line(ValueError):  # the data were damaged since the run began
         dataset = self._load(seed)
+      noted = self._noted(seed, dataset)
       self._seeded = Seeded(self._job, self._folder, dataset, seed)
-      self._note(self._seeded)
+      if 'accuracy' not in noted:
+        noted |= self._seeded.facts()
+        self.report['baseline'] = mean(self.report['baselines'])
+        self._grid.write()
+      self._job.progress.print(
+        f'{self._config.model} on {self._config.dataset}: test accuracy {noted["accuracy"]:.2%}, '
+        f'{noted["params"]:,} parameters'
+      )
     return self._seeded
 
-  def _note(self, seeded: Seeded) -> None:
+  def _noted(self, seed: int, dataset: Dataset) -> dict:
+    """What the report says of a seed: at first, before any training, its data alone."""
     baselines = self.report['baselines']
-    found = next((b for b in baselines if b['seed'] == seeded.seed), None)
+    found = next((b for b in baselines if b['seed'] == seed), None)
     if found is None:
-      found = seeded.facts()
+      found = {'seed': seed, 'data_sha256': dataset.fingerprint()}
       baselines.append(found)
-      self.report['baseline'] = _mean(baselines)
       self._grid.write()
-    elif found['data_sha256'] != seeded.fingerprint():
-      sys.exit(f'error: the data are not those of the rows in {self._job.workdir}')
-    self._job.progress.print(
-      f'{self._config.model} on {self._config.dataset}: test accuracy {found["accuracy"]:.2%}, '
-      f'{found["params"]:,} parameters'
-    )
-
-
-def table(report: Mapping) -> str:
-  """The report's rows as text for the terminal; of several seeds mean and deviation."""
-  head = ('scheme', 'rate', 'kernels', 'params', 'MACs', 'error', 'decomposed', 'fine-tuned')
-  lines = [head]
-  for r in grid.summarised(report['rows'], ('scheme', 'rate')):
-    cells = [r['scheme'], f'{r["rate"]:.0%}', f'{r["kernel_params_ratio"]:.1%}']
-    cells += [f'{r["params_ratio"]:.1%}', f'{r["macs_ratio"]:.1%}', f'{r["relative_error"]:.3f}']
-    lines.append((*cells, _accuracy(r, 'accuracy_decomposed'), _accuracy(r, 'accuracy_finetuned')))
-  widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-  text = ['  '.join(c.rjust(w) for c, w in zip(line, widths)) for line in lines]
-  base = report['baseline']
-  foot = (
-    f'uncompressed: accuracy {_accuracy(base, "accuracy")}, {base["params"]:,} parameters, '
-    f'{base["macs"]:,} MACs. kernels, params, MACs: compressed / original, of the compressed '
-    'kernels, of the network, of the network.'
-  )
-  return '\n'.join([text[0], '-' * len(text[0]), *text[1:], foot])
+    else:
+      with job.one_line(ValueError):
+        resume.check_data(found, dataset)
+    return found
 
 
 def _facts(layer: tn.compression.LayerReport) -> dict:
   """What the solver knew of a layer."""
   names = ('ranks', 'params', 'relative_error', 'num_iters', 'converged')
   return {name: getattr(layer, name) for name in names}
-
-
-def _accuracy(row: Mapping, name: str) -> str:
-  spread = f' ± {row[f"{name}_std"]:.2%}' if f'{name}_std' in row else ''
-  return f'{row[name]:.2%}{spread}'
-
-
-def _mean(baselines: Sequence[Mapping]) -> dict:
-  """The network before compression; of several seeds the mean."""
-  (mean,) = grid.summarised(baselines, ('params', 'macs'))
-  return {key: mean[key] for key in ('accuracy', 'accuracy_std', 'params', 'macs') if key in mean}

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import tnjax as tn
 
@@ -84,8 +84,9 @@ def test_plan_is_compress_without_errors():
   assert (plan.params, plan.macs) == (report.params, report.macs)
   assert [r.ranks for r in plan.layers] == [r.ranks for r in report.layers]
   lines = str(report).splitlines()
-  unfinished = [row.path for row in report.compressed if not row.converged]
-  assert len(lines) == 2 + len(report.layers) + 1 + bool(unfinished)
+  notes = [[not r.converged for r in report.compressed], [r.raised for r in report.compressed],
+           [r.rebuilt for r in report.layers]]  # fmt: skip
+  assert len(lines) == 2 + len(report.layers) + 1 + sum(map(any, notes))
   assert 'stages/1/0/conv1' in str(plan)
 
 
@@ -151,6 +152,53 @@ def test_a_single_layer_is_a_model_too():
 def test_bad_rules_are_named(rules, key, words):
   with pytest.raises(ValueError, match=words):
     tn.compress(net(), rules, key)
+
+
+SVD = tn.schemes.svd(ranks=2)
+
+
+@pytest.mark.parametrize(
+  ('rules', 'words'),
+  [
+    (SVD, "rules=Scheme.* is a scheme; say for which layers, .*'[.][*]'"),
+    ({'.*': SVD}, r'a dictionary.*tuple\(rules.items\(\)\)'),
+    (('.*', SVD), r"rule '[.][*]' must be a pair .*comma"),
+    ('.*', "rules='[.][*]' must be a sequence"),
+    (None, 'rules=None must be a sequence'),
+    ((('.*', 'tk'),), r"rule '[.][*]' is 'tk'.*by_name\('tk', rate\)"),
+    ((('.*', tn.schemes.svd),), 'call it with a rate or ranks'),
+    (((3, SVD),), 'rule pattern 3 must be a string'),
+    ((('.*', SVD, None),), 'must be a pair'),
+  ],
+)
+def test_rules_that_are_none_say_what_was_meant(rules, words):
+  model = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+  for door in (tn.compress, tn.compression.plan, tn.compression.skeleton):
+    with pytest.raises(ValueError, match=words):
+      door(model, rules)
+  if rules is not SVD:
+    with pytest.raises(ValueError, match=words):
+      tn.compression.budget(model, rules, params_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+  ('model', 'words'),
+  [
+    (linen.Dense(4), 'model is the Linen module Dense.*to_linen'),
+    ({'params': {'kernel': np.ones((4, 4))}}, 'model is a dict.*nnx.update.*decompose'),
+    (nnx.state(nnx.Linear(4, 4, rngs=nnx.Rngs(0))), 'model is a State.*nnx.update'),
+    (nnx.Linear, 'model is the class Linear; give an instance'),
+    (np.ones((4, 4)), 'model is a ndarray.*NNX model'),
+    (None, 'model is a NoneType'),
+  ],
+)
+def test_what_is_no_model_is_told_what_to_give(model, words, tmp_path):
+  for door in (tn.compress, tn.compression.plan, tn.compression.skeleton):
+    with pytest.raises(ValueError, match=words):
+      door(model, (('.*', SVD),))
+  for door in (tn.to_dense, lambda m: tn.save(tmp_path / 'm.safetensors', m)):
+    with pytest.raises(ValueError, match=words):
+      door(model)
 
 
 def test_bad_input_shape():

@@ -1,5 +1,6 @@
 """Files: what comes back, in this process and in another, and what damage is found."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -183,6 +184,25 @@ def test_damage_is_found_and_told_in_one_line(mixed, tmp_path, change):
     tn.load(damaged(mixed[1], tmp_path, change))
   assert '\n' not in str(told.value)
   assert 'damaged.safetensors' in str(told.value)
+
+
+@pytest.mark.parametrize(
+  ('entry', 'value'),
+  [
+    ('format', 'x'), ('format', None), ('format', 1.5), ('layers', 3), ('layers', {'conv': 3}),
+    ('layers', {'conv': {'scheme': 3}}), ('arrays', 3), ('arrays', {'conv/kernel': 3}),
+    ('keys', 3), ('constructor', 3), ('constructor', {'name': ['x'], 'arguments': 3}),
+  ],
+)  # fmt: skip
+def test_odd_descriptions_are_damage_too(mixed, tmp_path, entry, value):
+  """As no accident makes them, but with a sha256 that fits."""
+  from safetensors.numpy import load_file, save_file
+
+  text = json.dumps(tn.compression.describe(mixed[1]) | {entry: value})
+  about = {'tnjax': text, 'tnjax_sha256': hashlib.sha256(text.encode()).hexdigest()}
+  save_file(load_file(mixed[1]), tmp_path / 'odd.safetensors', about)
+  with pytest.raises(ValueError, match='odd.safetensors'):
+    tn.load(tmp_path / 'odd.safetensors')
 
 
 def test_files_that_are_not_ours(tmp_path):

@@ -128,7 +128,7 @@ def test_random_depends_on_the_key_alone():
       tn.TT,
       SHAPE,
       (2, 3, 4),
-      r'\(2, 3, 4\) has 3 entries; a TT of shape \(3, 4, 5\) needs 2',
+      r'\(2, 3, 4\) has 3 entries; this shape needs 2',
     ),
     (tn.TR, SHAPE, (2, 3), 'needs 3: one per mode'),
     (tn.Tucker, SHAPE, (2,), 'needs 3: one per mode'),

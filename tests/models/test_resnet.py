@@ -103,6 +103,40 @@ def test_weights_of_another_architecture_are_refused_unchanged():
   jax.tree.map(np.testing.assert_array_equal, before, nnx.state(net))
 
 
+@pytest.mark.parametrize(
+  ('name', 'change', 'words'),
+  [
+    ('conv1.weight', lambda a: a.astype(int), 'dtype int64'),
+    ('conv1.weight', lambda a: a > 0, 'dtype bool'),
+    ('linear.bias', lambda a: a + 1j, 'dtype complex'),
+    ('linear.weight', lambda a: a + np.float64(1e300), '1e.300, too large for float32'),
+    ('linear.weight', lambda a: a * np.nan, 'has NaN or infinities'),
+    ('layer1.0.bn1.running_var', lambda a: -a, 'has a negative variance, -1'),
+  ],
+)  # fmt: skip
+def test_weights_that_cannot_be_weights_are_refused_by_name(name, change, words):
+  net = tn.models.cifar_resnet(8, widths=(4, 4, 8), rngs=nnx.Rngs(0))
+  before = jax.tree.map(np.asarray, nnx.state(net))
+  arrays = torch_arrays(net)
+  with pytest.raises(ValueError, match=f"'{name}'.* {words}"):
+    tn.models.import_torch(net, arrays | {name: change(arrays[name])})
+  jax.tree.map(np.testing.assert_array_equal, before, nnx.state(net))
+  double = {k: a.astype('float64') for k, a in arrays.items()}  # is no reason to refuse
+  tn.models.import_torch(net, double | {'bn1.num_batches_tracked': np.array(7)})
+  jax.tree.map(np.testing.assert_array_equal, before, nnx.state(net))
+
+
+def test_text_and_records_are_no_weights(tmp_path):
+  path = tmp_path / 'a.npz'
+  for array in (np.array(['a']), np.array([b'a']), np.zeros(2, 'f4,i4'), np.zeros(2, 'M8[D]')):
+    np.savez(path, **{'conv1.weight': array})
+    with pytest.raises(ValueError, match=r"a.npz.*'conv1.weight' is of .*, not of numbers"):
+      tn.models.read_weights(path)
+  np.save(tmp_path / 'b.npy', np.ones(3))
+  with pytest.raises(ValueError, match='one .npy array'):
+    tn.models.read_weights((tmp_path / 'b.npy').rename(tmp_path / 'b.npz'))
+
+
 def test_unreadable_weights(tmp_path):
   with pytest.raises(FileNotFoundError, match='nowhere.npz'):
     tn.models.read_weights('nowhere.npz')

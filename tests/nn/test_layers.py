@@ -224,3 +224,75 @@ def test_geometry_is_checked_at_construction():
     conv('tk', padding='BEST')
   with pytest.raises(ValueError, match=r'strides=\(1, 2, 3\)'):
     conv('tk', strides=(1, 2, 3))
+
+
+LAYERS = {
+  'Linear': ((8, 8), np.ones((1, 8), 'float32')),
+  'LinearGeneral': ((8, (2, 4)), np.ones((1, 8), 'float32')),
+  'Conv': ((8, 8, (3, 3)), np.ones((1, 5, 5, 8), 'float32')),
+  'Embed': ((16, 8), np.ones(3, 'int32')),
+}
+layers = pytest.mark.parametrize('kind', LAYERS)
+
+
+@layers
+def test_a_table_of_flax_leaves_the_layers_working(kind):
+  made, (args, x) = getattr(tn.nn, kind), LAYERS[kind]
+  layer = made(*args, scheme=tn.schemes.svd(ranks=2), rngs=nnx.Rngs(0))
+  assert 'core_0' in nnx.tabulate(nnx.Sequential(layer), x)
+  again = made(*args, scheme=tn.schemes.svd(ranks=2), rngs=nnx.Rngs(0))
+  np.testing.assert_array_equal(call(again, x), call(layer, x))
+  assert isinstance(made.from_dense(again.to_dense(), tn.schemes.svd(ranks=1)), made)
+
+
+@layers
+@pytest.mark.parametrize(
+  ('scheme', 'words'),
+  [
+    (None, r'scheme is None.*svd\(rate=0.1\)'),
+    ('cp', r"scheme is 'cp'.*by_name\('cp', rate\)"),
+    ('best', r"scheme is 'best'.*by_name\('svd', rate\)"),
+    (tn.schemes.tk, 'scheme is <function.*call it'),
+  ],
+)
+def test_what_is_no_scheme_is_told_what_to_give(kind, scheme, words):
+  made, (args, x) = getattr(tn.nn, kind), LAYERS[kind]
+  dense = nnx.eval_shape(lambda: made.DENSE(*args, rngs=nnx.Rngs(0)))
+  with pytest.raises(ValueError, match=words):
+    made(*args, scheme=scheme, rngs=nnx.Rngs(0))
+  with pytest.raises(ValueError, match=words):
+    made.from_dense(dense, scheme)
+  with pytest.raises(ValueError, match=words):
+    tn.nn.to_linen(made, *args, scheme=scheme).init(KEY, x)
+
+
+def test_another_layer_is_not_taken_for_ones_own():
+  with pytest.raises(ValueError, match='dense is a Linear; Conv.from_dense takes an nnx.Conv'):
+    tn.nn.Conv.from_dense(nnx.Linear(4, 4, rngs=nnx.Rngs(0)), tn.schemes.svd(ranks=1))
+
+
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('name', ['r_tt', 'r_cp', 'r_tk', 'shuffled'])
+def test_kernels_of_16_bits_are_rounded_once(name, dtype):
+  """Those of the property, those a call rebuilds, and rows of a table."""
+  scheme = tn.schemes.by_name(name, 0.9)
+  options = {'param_dtype': jnp.dtype(dtype), 'scheme': scheme, 'rngs': nnx.Rngs(0)}
+  layer, table = tn.nn.Linear(64, 64, **options), tn.nn.Embed(64, 64, **options)
+  p = layer.parametrization
+  assert p.rebuilds(2**5, dtype=dtype)  # so the input meets the whole kernel
+  x = jnp.tile(jnp.eye(64, dtype=dtype), (2**4, 1))
+
+  @nnx.jit
+  def found(layer, table):
+    return layer.kernel, layer(x)[:64], table(jnp.arange(64)[:9])
+
+  def exact(layer):
+    arrays = {n: np.asarray(getattr(layer, n)[...], 'float64') for n in p.network.names}
+    if name == 'shuffled':
+      arrays['index'] = np.asarray(layer.index[...])
+    return np.asarray(p.dense(arrays), dtype)
+
+  kernel, applied, rows = map(np.asarray, found(layer, table))
+  for got, wanted in ((kernel, exact(layer)), (applied, exact(layer)), (rows, exact(table)[:9])):
+    assert got.dtype == wanted.dtype
+    assert (got == wanted).mean() > 0.99

@@ -5,13 +5,13 @@ its bound and the choice found is closed by a dynamic program over the layers th
 """
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tnjax.compression._improve import improve
+from tnjax.ops import integer, numeric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def allocate(costs: Sequence[ArrayLike], errors: Sequence[ArrayLike], budget: in
   >>> found.choices, found.cost, found.error, found.gap
   ((1, 1), 5, 4.0, 0.0)
   """
-  budget = operator.index(budget)
+  budget = integer(budget, 'budget', least=None)
   cost, error, order = _table(costs, errors)
   rows = np.arange(len(cost))
   least = int(cost[:, 0].sum())
@@ -91,7 +91,8 @@ def _table(
 
   Costs are float64 too, which holds such ints exactly.
   """
-  costs, errors = [np.asarray(c) for c in costs], [np.asarray(e, 'float64') for e in errors]
+  costs = [numeric(c, f'costs[{k}]', np) for k, c in enumerate(costs)]
+  errors = [numeric(e, f'errors[{k}]', np).astype('float64') for k, e in enumerate(errors)]
   if not costs or len(costs) != len(errors):
     raise ValueError(f'{len(costs)} layers of costs and {len(errors)} of errors; give as many')
   for layer, (c, e) in enumerate(zip(costs, errors)):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import operator
 import re
 from collections.abc import Callable, Sequence
 
@@ -13,9 +12,11 @@ from jax import Array
 from tnjax.compression._allocate import allocate
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._options import Options, options
+from tnjax.compression._patterns import Rules, check_rules
 from tnjax.compression._report import Report
-from tnjax.compression._rules import Job, Rules, check_ready, make_jobs
-from tnjax.compression._trace import input_shapes
+from tnjax.compression._rules import Job, check_ready, macs_of, make_jobs
+from tnjax.compression._trace import Calls, input_shapes
+from tnjax.ops import integer, number
 from tnjax.schemes import FORMATS, Parametrization, Scheme, on_host
 
 _LARGEST = 2**31  # a rank above every cap
@@ -66,8 +67,7 @@ def budget(
   >>> report.cost == done.params <= 120, abs(report.relative_error - done.relative_error) < 1e-3
   (True, True)
   """
-  if isinstance(rules, Scheme):
-    rules = (('.*', rules),)
+  rules = check_rules((('.*', rules),) if isinstance(rules, Scheme) else rules)
   rules = tuple((p, s and dataclasses.replace(s, rate=None, ranks=_LARGEST)) for p, s in rules)
   calls = input_shapes(model, input_shape)
   jobs, report = make_jobs(model, rules, key, calls, must_save=False)
@@ -120,14 +120,11 @@ def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
     missing = [row.path for row in report.layers if row.dense_macs is None]
     raise ValueError(
       f'{name}={value}: the multiply-adds of {missing} are not known; give input_shape, the shape '
-      'of one input without batch, to a model that calls all its layers'
+      'of one input without batch, to a model that calls all its layers, none in a while loop'
     )
   if unit == name:
-    if not hasattr(value, '__index__'):
-      raise ValueError(f'{name}={value} must be an int; give a fraction as {name}_ratio')
-    return unit, operator.index(value), total
-  if not 0 < value < math.inf:
-    raise ValueError(f'{name}={value} must be a positive fraction of the dense model')
+    return unit, integer(value, name, remedy=f'; give a fraction as {name}_ratio'), total
+  value = number(value, name, 'above 0, a fraction of the dense model', lambda x: x > 0)
   return unit, math.floor(value * total * (1 + 1e-12)), total
 
 
@@ -148,13 +145,12 @@ def _folded(job: Job) -> list[np.ndarray]:
   return [on_host(p.fold, w, k) for w, k in zip(job.place.weights, job.weight_keys)]
 
 
-def _counter(job: Job, calls: dict) -> Callable[[Parametrization], int]:
+def _counter(job: Job, calls: Calls) -> Callable[[Parametrization], int]:
   """Multiply-adds of all calls, or parameters where no calls are given."""
-  copies = job.place.copies
   if not calls:
-    return lambda p: copies * p.num_params
-  own = [(place, c) for place in (job.place, *job.shared) for c in calls.get(place.path, ())]
-  return lambda p: copies * sum(place.kind.macs(place.layer, p, c) for place, c in own)
+    return lambda p: job.place.copies * p.num_params
+  places = (job.place, *job.shared)
+  return lambda p: sum(macs_of(place, p, calls[place.path]) for place in places)
 
 
 def _with_dense(offer: Options, dense_cost: int) -> Options:

@@ -7,9 +7,10 @@ from flax import nnx
 from jax import Array
 
 from tnjax.compression._execute import execute, facts
+from tnjax.compression._patterns import Rules
 from tnjax.compression._replace import factorised, replace
 from tnjax.compression._report import Report
-from tnjax.compression._rules import Rules, check_ready, make_jobs
+from tnjax.compression._rules import check_ready, make_jobs
 from tnjax.compression._trace import input_shapes
 
 
@@ -29,20 +30,23 @@ def compress(
       and subclasses that `tn.nn.register` knows too. Factorised layers are decomposed again,
       through the weight they stand for; layers that share a weight share its factors.
     rules: (pattern, scheme or None) pairs. A layer takes the first pattern that `re.fullmatch`es
-      its '/'-joined path; None, or no match, leaves it dense.
+      its '/'-joined path, any of its paths where it is held several times; None, or no match,
+      leaves it dense.
     key: PRNG key, for schemes that draw random numbers; each layer folds in its path.
     input_shape: shape of one input without batch, such as (32, 32, 3); with it the report counts
-      multiply-adds.
+      multiply-adds, calls in a scan or `nnx.RNN` as often as they run (in a while loop: unknown),
+      and marks where they rise and where the kernel would be rebuilt.
     on_layer: called with the path of every layer once it is decomposed, for a progress bar.
 
   Returns:
     The compressed model and a `Report`, which prints as a table.
 
   Raises:
-    ValueError: a pattern that is no regular expression, matches no layer or whose scheme fits
-      none of them, a kernel that is not finite, or a missing key; all before any work. A layer
-      that its scheme does not fit, or where it would save no parameters, stays as it is, with the
-      reason in the report.
+    ValueError: what is no NNX model or no such pairs, a pattern that is no regular expression,
+      matches no layer or whose scheme fits none of them, a kernel that is not finite, or a missing
+      key; all before any work. A layer that its scheme does not fit, where it would save no
+      parameters, whose weight something else holds too or `nnx.WeightNorm` or `nnx.SpectralNorm`
+      rescales, stays as it is, with the reason in the report.
 
   >>> import jax.numpy as jnp, tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 2, rngs=nnx.Rngs(1)))
@@ -64,7 +68,8 @@ def compress(
 def skeleton(model: nnx.Module, rules: Rules) -> nnx.Module:
   """The model `compress` would give, with shapes in place of the factors' values.
 
-  Nothing is decomposed; fill it from saved weights. Arguments and errors are those of `compress`.
+  Nothing is decomposed; fill it from saved weights. Arguments and errors are those of `compress`;
+  the model may have shapes alone, as `nnx.eval_shape` gives it.
 
   >>> import tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
@@ -84,6 +89,7 @@ def plan(
   """The table `compress` would report, errors left out; nothing is decomposed or touched.
 
   Arguments and errors are those of `compress`; the key matters to a rank rule of `shuffled` alone.
+  The model may have shapes alone, as `nnx.eval_shape` gives it, but for a rank rule.
 
   >>> import tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))

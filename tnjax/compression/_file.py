@@ -60,8 +60,10 @@ def read_about(path: str | os.PathLike) -> dict:
   try:
     about = json.loads(text)
     version = about.get('format', 0)
-  except (ValueError, AttributeError):
+  except (ValueError, AttributeError, RecursionError):
     raise ValueError(f'{path} is damaged: its description is no JSON object') from None
+  if type(version) is not int:
+    raise ValueError(f'{path} is damaged: its format is {version!r}, no whole number')
   if version > VERSION:
     raise ValueError(f'{path} has format {version}; this tnjax reads up to {VERSION}, update it')
   found = hashlib.sha256(text.encode()).hexdigest()

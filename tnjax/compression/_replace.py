@@ -12,13 +12,22 @@ from tnjax.schemes import Fit
 
 
 def replace(model: nnx.Module, layers: Mapping[str, nnx.Module]) -> nnx.Module:
-  """A copy of the model with other layers at some '/'-joined paths."""
+  """A copy of the model with other layers at some '/'-joined paths, which keep their biases.
 
-  def put(parts: tuple, node: object) -> object:
-    return layers.get('/'.join(map(str, parts)), node)
-
-  copied = jax.tree.map(nn.copied, nnx.state(model))
-  return nnx.recursive_map(put, nnx.merge(nnx.graphdef(model), copied))
+  The nodes at these paths become the layers, whatever holds them; so Variables and layers that were
+  shared still are.
+  """
+  graphdef, state = nnx.split(model)
+  made = nnx.merge(graphdef, jax.tree.map(nn.copied, state))
+  for parts, node in list(nnx.iter_graph(made)):
+    layer = layers.get('/'.join(map(str, parts)))
+    if layer is not None and isinstance(node, nnx.Module):
+      bias = {'bias': node.bias} if hasattr(node, 'bias') else {}
+      node.__class__ = type(layer)
+      held = vars(layer) | bias
+      vars(node).clear()
+      vars(node).update(held)
+  return made
 
 
 def factorised(

@@ -22,6 +22,8 @@ class LayerReport:
       rebuilt, and everything called dense here is as it was stored.
     num_iters: sweeps of the solver, the most of a stack; 0 of a direct one, None in a plan.
     converged: whether its stopping rule was met, in all of a stack; None in a plan.
+    rebuilt: whether the planner, on this device and for a batch of 32, would rebuild the weight at
+      every call, so that the work is dense whatever `macs` says; None where this is not known.
   """
 
   path: str
@@ -38,6 +40,12 @@ class LayerReport:
   was: str | None = None
   num_iters: int | None = None
   converged: bool | None = None
+  rebuilt: bool | None = None
+
+  @property
+  def raised(self) -> bool:
+    """Whether the factorised layer does more multiply-adds, by its formula, than it did before."""
+    return bool(self.scheme and self.macs is not None and self.macs > self.dense_macs)
 
   @property
   def relative_error(self) -> float | None:
@@ -106,7 +114,7 @@ class Report:
     return _relative(error, _sum(row.squared_norm for row in self.compressed))
 
   def __str__(self) -> str:
-    """A table for the terminal."""
+    """A table for the terminal; what needs a look is marked by ! and listed below it."""
     head = ('layer', 'shape', 'scheme', 'ranks', 'params', 'ratio', 'MACs', 'ratio', 'error',
             'sweeps')  # fmt: skip
     rows = [head, *map(_cells, self.layers), _totals(self)]
@@ -116,8 +124,14 @@ class Report:
       for row in rows
     ]
     lines = [lines[0], '-' * len(lines[0]), *lines[1:]]
-    if unfinished := [row.path for row in self.compressed if row.converged is False]:
-      lines.append(f'! not converged: {", ".join(unfinished)}')
+    for note, rows in (
+      ('! not converged', [row for row in self.compressed if row.converged is False]),
+      ('! more multiply-adds than before', [row for row in self.compressed if row.raised]),
+    ):
+      if rows:
+        lines.append(f'{note}: {", ".join(row.path for row in rows)}')
+    if any(row.rebuilt for row in self.layers):
+      lines.append('* rebuilt at every call (here, for a batch of 32), and then applied as dense')
     return '\n'.join(line.rstrip() for line in lines)
 
 
@@ -130,10 +144,15 @@ def _cells(row: LayerReport) -> tuple[str, ...]:
     f'{row.params:,}',
     f'{_ratio(row.params, row.dense_params):.3f}',
     '-' if row.macs is None else f'{row.macs:,}',
-    '-' if row.macs is None else f'{_ratio(row.macs, row.dense_macs):.3f}',
+    '-' if row.macs is None else _work(row),
     '-' if row.relative_error is None or not row.scheme else f'{row.relative_error:.4f}',
     '-' if not row.num_iters else f'{row.num_iters}{"" if row.converged else " !"}',
   )
+
+
+def _work(row: LayerReport) -> str:
+  marks = f'{" !" * row.raised}{" *" * bool(row.rebuilt)}'
+  return f'{_ratio(row.macs, row.dense_macs):.3f}{marks}'
 
 
 def _method(row: LayerReport) -> str:

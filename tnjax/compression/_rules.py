@@ -1,9 +1,9 @@
-"""Rules as data, and the jobs they make of a model's layers."""
+"""The jobs that rules make of a model's layers."""
 
 import dataclasses
-import re
+import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -11,11 +11,12 @@ from flax import nnx
 from jax import Array
 
 from tnjax import nn, ranks
+from tnjax.compression._patterns import Rules, check_rules, compiled, matches
 from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
+from tnjax.ops import prng_key
 from tnjax.schemes import Parametrization, Scheme
-
-Rules = Sequence[tuple[str, Scheme | None]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ def make_jobs(
   model: nnx.Module,
   rules: Rules,
   key: Array | None,
-  calls: Mapping[str, Sequence[tuple[int, ...]]],
+  calls: Calls,
   must_save: bool = True,
 ) -> tuple[dict[str, Job], Report]:
   """The jobs by path, and the report of what is known before they run.
@@ -70,12 +71,15 @@ def make_jobs(
 
   With `must_save`, a layer that would store as many entries as before stays as it is.
   """
+  if key is not None:
+    prng_key(key)
+  checked = check_rules(rules)
   places = walk(model)
-  patterns = [(_compiled(pattern, places), scheme) for pattern, scheme in rules]
+  patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
   reasons, refused, idle = {}, {}, set()
   for path, place in places.items():
-    pattern, scheme = next(((p, s) for p, s in patterns if p.fullmatch(path)), (None, None))
+    pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
     reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
     if scheme is None:
       continue
@@ -93,7 +97,7 @@ def make_jobs(
     else:
       jobs[path] = job
   for pattern, message in refused.items():
-    if pattern not in idle and not any(pattern.fullmatch(path) for path in jobs):
+    if pattern not in idle and not any(matches(pattern, job.place) for job in jobs.values()):
       raise ValueError(message)
   jobs = _agreed(jobs, places, reasons)
   rows = tuple(
@@ -162,30 +166,13 @@ def _agreed(
   return agreed
 
 
-def _compiled(pattern: str, places: Mapping[str, Place]) -> re.Pattern:
-  try:
-    compiled = re.compile(pattern)
-  except re.error as error:
-    raise ValueError(f'rule pattern {pattern!r} is no regular expression: {error}') from None
-  if not any(compiled.fullmatch(path) for path in places):
-    raise ValueError(
-      f'rule pattern {pattern!r} matches no layer; the layers are {", ".join(places) or "none"}'
-    )
-  return compiled
-
-
 def _row(
-  place: Place, job: Job | None, reason: str, calls: Sequence[tuple[int, ...]] | None
+  place: Place, job: Job | None, reason: str, calls: Mapping[tuple[int, ...], float] | None
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
-  layer, kind, owner = place.layer, place.kind, place.leader == place.path
+  layer, owner = place.layer, place.leader == place.path
   before = layer.parametrization if place.factorised else None
-
-  def macs(parametrization: Parametrization | None) -> int | None:
-    if calls is None or kind is None:
-      return None
-    return place.copies * sum(kind.macs(layer, parametrization, c) for c in calls)
-
+  after = job.parametrization if job else before
   return LayerReport(
     path=place.path,
     shape=place.shape,
@@ -193,10 +180,22 @@ def _row(
     ranks=job.parametrization.ranks if job else (),
     params=(job.params if job else place.stored) if owner else 0,
     dense_params=place.stored if owner else 0,
-    macs=macs(job.parametrization) if job else macs(before),
-    dense_macs=macs(before),
+    macs=macs_of(place, after, calls),
+    dense_macs=macs_of(place, before, calls),
     squared_error=None if job and owner else 0.0,
     squared_norm=None if owner else 0.0,
     reason=reason if owner or not job else f'weight of {place.leader}',
     was=layer.scheme.name if place.factorised else None,
+    rebuilt=any(place.kind.rebuilds(layer, after, c) for c in calls) if after and calls else None,
   )
+
+
+def macs_of(
+  place: Place,
+  parametrization: Parametrization | None,
+  calls: Mapping[tuple[int, ...], float] | None,
+) -> int | None:
+  """Multiply-adds of all calls; None where they, or how many they are, is not known."""
+  if calls is None or place.kind is None or math.inf in calls.values():
+    return None
+  return sum(n * place.kind.macs(place.layer, parametrization, shape) for shape, n in calls.items())

@@ -100,6 +100,8 @@ def load(path: str | os.PathLike, model: nnx.Module | None = None) -> nnx.Module
     return _filled(built, arrays, about)
   except KeyError as error:
     raise ValueError(f'{path} is damaged: its description lacks {error}') from None
+  except (TypeError, AttributeError) as error:  # entries of another kind than `save` writes
+    raise ValueError(f'{path} is damaged: its description does not fit: {error}') from error
   except ValueError as error:
     raise ValueError(str(error) if str(path) in str(error) else f'{path}: {error}') from None
 

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
 
 import jax
-from flax import nnx
+from flax import linen, nnx
 from jax import Array
 
 from tnjax import nn
@@ -22,12 +23,14 @@ class Place:
     layer: dense or factorised.
     leader: path of the first layer with the very same weight Variable; its own where it is that.
     tie: why that Variable has to stay, '' if it may go.
+    aliases: the other paths of the layer.
   """
 
   path: str
   layer: nnx.Module
   leader: str
   tie: str
+  aliases: tuple[str, ...] = ()
 
   @property
   def kind(self) -> type[nn.Factorised] | None:
@@ -71,39 +74,99 @@ class Place:
 
 
 def walk(model: nnx.Module) -> dict[str, Place]:
-  """Every layer with a weight, dense or factorised, in the model's order."""
-  layers, holders = {}, {}
-  for parts, node in nnx.iter_graph(model):
-    if not isinstance(node, nnx.Pytree):
-      continue
-    weight = _variable(node) if isinstance(node, nnx.Module) else None
-    path = '/'.join(map(str, parts))
-    if weight is not None:
-      layers[path] = (node, weight)
-    for name, value in vars(node).items():
-      if isinstance(value, nnx.Variable) and value is not weight:
-        holders.setdefault(id(value), f'{path}/{name}'.lstrip('/'))
+  """Every layer with a weight, dense or factorised, in the model's order.
+
+  Raises:
+    ValueError: not an NNX model, nor a list or dictionary of such.
+  """
+  _check_model(model)
+  nodes = dict(nnx.iter_graph(model))
+  twins = nnx.find_duplicates(model)
+  layers = {
+    p: w for p, n in nodes.items() if isinstance(n, nnx.Module) and (w := weight_variables(n))
+  }
+  own: dict[tuple[int, ...], set[tuple]] = {}
+  for parts, named in layers.items():
+    own.setdefault(_ids(named), set()).update((*parts, name) for name in named)
+  uses, normalised = _uses(nodes, twins), _normalised(nodes)
   found: dict[str, Place] = {}
-  leaders: dict[int, str] = {}
-  for path, _ in nnx.iter_modules(model):
-    path = '/'.join(map(str, path))
-    if path not in layers:
-      continue
-    layer, weight = layers[path]
-    tie = f'its weight is {holders[id(weight)]} too' if id(weight) in holders else ''
+  leaders: dict[tuple[int, ...], str] = {}
+  for parts, named in layers.items():
+    ids, weight = _ids(named), next(iter(named.values()))
+    held = (use for v in ids for use in uses[v] if use not in own[ids])
+    tie = next((f'its weight is {_joined(use)} too' for use in held), '')
     if not isinstance(weight, nnx.Param):
       tie = f'its weight is a {type(weight).__name__}, no nnx.Param, so nothing would train factors'
-    found[path] = Place(path, layer, leaders.setdefault(id(weight), path), tie)
+    tie = next((normalised[v] for v in ids if v in normalised), tie)
+    path, *others = map(_joined, _aliases(parts, twins))
+    found[path] = Place(path, nodes[parts], leaders.setdefault(ids, path), tie, tuple(others))
   return found
 
 
-def _variable(module: nnx.Module) -> nnx.Variable | None:
-  """What tells whether two layers share their weight."""
+def _ids(variables: Mapping[str, nnx.Variable]) -> tuple[int, ...]:
+  return tuple(map(id, variables.values()))
+
+
+def _check_model(model: object) -> None:
+  """A model of modules; what else is called one gets told what to do."""
+  if any(isinstance(node, nnx.Module) for _, node in nnx.iter_graph(model)):
+    return
+  what, remedy = f'a {type(model).__name__} without any nnx.Module', 'give an NNX model'
+  if isinstance(model, linen.Module):
+    what = f'the Linen module {type(model).__name__}'
+    remedy = (
+      'give an NNX model, or build the Linen one with tn.nn.to_linen and fill it: '
+      'scheme.bind(kernel.shape).decompose(kernel) gives the factors of a kernel by name'
+    )
+  elif isinstance(model, type):
+    what, remedy = f'the class {model.__name__}', 'give an instance'
+  elif isinstance(model, Mapping):
+    remedy = (
+      'give the NNX model that these parameters belong to (nnx.update(model, parameters) fills '
+      'one), or decompose single arrays, scheme.bind(kernel.shape).decompose(kernel)'
+    )
+  raise ValueError(f'model is {what}; {remedy}')
+
+
+def _uses(nodes: Mapping[tuple, object], twins: Sequence[Sequence[tuple]]) -> dict[int, list]:
+  """Where every Variable stands, by its id."""
+  uses = {id(node): [path] for path, node in nodes.items() if isinstance(node, nnx.Variable)}
+  return uses | {id(nodes[p[0]]): list(p) for p in twins if id(nodes.get(p[0])) in uses}
+
+
+def _normalised(nodes: Mapping[tuple, object]) -> dict[int, str]:
+  """Why the Variables must stay that a wrapper rescales at every call, by their ids."""
+  return {
+    id(variable): f'nnx.{type(node).__name__} rescales its weight at every call'
+    for node in nodes.values()
+    if isinstance(node, nnx.WeightNorm | nnx.SpectralNorm)
+    for _, variable in nnx.iter_graph(node.layer_instance)
+    if isinstance(variable, nnx.Variable)
+  }
+
+
+def _aliases(path: tuple, twins: Sequence[Sequence[tuple]]) -> list[tuple]:
+  """All paths of a node, the one given first: any part of it may be held several times."""
+  found = [path]
+  for known in found:
+    for first, *others in twins:
+      if known[: len(first)] == first and not any(o[: len(first)] == first for o in others):
+        more = ((*other, *known[len(first) :]) for other in others)
+        found += [p for p in more if p not in found]
+  return found
+
+
+def _joined(path: tuple) -> str:
+  return '/'.join(map(str, path))
+
+
+def weight_variables(module: nnx.Module) -> dict[str, nnx.Variable]:
+  """The weight of a layer, which layers may share, by attribute; several of a factorised one."""
   if isinstance(module, nn.Factorised):
-    return getattr(module, module.parametrization.network.names[0])
-  held = (vars(module).get(name) for name in _WEIGHTS)
-  return next((v for v in held if isinstance(v, nnx.Variable)), None)
+    return {name: getattr(module, name) for name in module.parametrization.network.names}
+  held = {name: vars(module).get(name) for name in _WEIGHTS}
+  return dict([(n, v) for n, v in held.items() if isinstance(v, nnx.Variable)][:1])
 
 
 def _weight(layer: nnx.Module) -> nnx.Variable:
-  return next(getattr(layer, name) for name in _WEIGHTS if hasattr(layer, name))
+  return next(iter(weight_variables(layer).values()))

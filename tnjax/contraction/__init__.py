@@ -8,7 +8,8 @@ input is contracted by `contract`, whose order opt_einsum chooses, and cut by `s
 
 from tnjax.contraction._apply import apply
 from tnjax.contraction._conv import Geometry, convolve, ints, pad_input
-from tnjax.contraction._cost import DEVICES, OBJECTIVES, Device, Pair, current_device
+from tnjax.contraction._cost import OBJECTIVES, Pair
+from tnjax.contraction._devices import DEVICES, Device, current_device
 from tnjax.contraction._explain import explain
 from tnjax.contraction._network import Network, contract
 from tnjax.contraction._problem import Problem

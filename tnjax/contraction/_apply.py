@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction._problem import Problem
@@ -24,7 +25,8 @@ def apply(
   >>> apply(Problem(net, ('s1',), ('t1',), batch=1), arrays, jnp.ones((1, 3))).tolist()
   [[3.0, 3.0]]
   """
-  evaluated, trained = schedule(problem), schedule(problem, training=True)
+  dtype = jnp.result_type(x, *arrays.values()).name
+  evaluated, trained = (schedule(problem, training=t, dtype=dtype) for t in (False, True))
 
   def run(arrays: Mapping[str, Array], x: Array) -> Array:
     return execute(evaluated, arrays, x, precision)

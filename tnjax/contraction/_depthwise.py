@@ -14,6 +14,8 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from tnjax.ops import varying_with
+
 Ints = tuple[int, ...]
 
 
@@ -29,15 +31,9 @@ def depthwise(x: Array, taps: Array, strides: Ints, dilation: Ints) -> Array:
   >>> depthwise(x, jnp.array([[1., 0.], [0., 1.]]), (1,), (1,))[0].tolist()
   [[0.0, 3.0], [2.0, 5.0], [4.0, 7.0]]
   """
-  return _depthwise.bind(_as(x, taps), _as(taps, x), strides=strides, dilation=dilation)
-
-
-def _as(x: Array, other: Array) -> Array:
-  """x, typed as varying over all mesh axes over which the other one does, as `shard_map` wants it.
-
-  Products of `lax` see to that themselves; XLA drops the selection.
-  """
-  return jnp.where(False, other.ravel()[0].astype(x.dtype), x) if x.size and other.size else x
+  return _depthwise.bind(
+    varying_with(x, taps), varying_with(taps, x), strides=strides, dilation=dilation
+  )
 
 
 def _out_size(x: Sequence[int], kernel: Ints, strides: Ints, dilation: Ints) -> Ints:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from tnjax.contraction._cost import cost_of, device_of
 from tnjax.contraction._problem import Problem
 from tnjax.contraction._schedule import Schedule
 from tnjax.contraction._search import dense_pair
@@ -21,26 +20,26 @@ def explain(found: Schedule) -> str:
   1      x     a      8 | r=4     2,048
   2      x a   b      8 | t1=64   2,048
   """
-  problem, device = found.problem.subsampled, device_of(found.device)
-  cost = cost_of('time', found.training, device)
-  total = found.seconds
+  problem, item = found.problem.subsampled, found.rates.item
+  cost, total = found.time_of, found.seconds
   rows = [('step', 'left', 'right', 'result', 'MACs', 'kB', 'time')]
   for i, (step, names) in enumerate(zip(found.steps, found.order)):
     p = step.pair
     rows.append((
       str(i + 1), *names, _shape(problem, step.left | step.right),
-      f'{p.macs:,}', f'{4 * p.floats / 1e3:,.0f}', f'{cost(p) / total:.0%}',
+      f'{p.macs:,}', f'{item * p.floats / 1e3:,.0f}', f'{cost(p) / total:.0%}',
     ))  # fmt: skip
   dense = dense_pair(problem)
-  rows.append(('all', '', '', '', f'{found.macs:,}', f'{4 * found.floats / 1e3:,.0f}', '100%'))
+  rows.append(('all', '', '', '', f'{found.macs:,}', f'{item * found.floats / 1e3:,.0f}', '100%'))
   rows.append((
-    'dense', '', '', '', f'{dense.macs:,}', f'{4 * dense.floats / 1e3:,.0f}',
+    'dense', '', '', '', f'{dense.macs:,}', f'{item * dense.floats / 1e3:,.0f}',
     f'{cost(dense) / total:.0%}',
   ))  # fmt: skip
   passes = 'forward and backward' if found.training else 'forward'
   note = (
-    f'least {found.objective}, {passes}, {found.device}: {found.seconds * 1e3:.3g} ms, '
-    f'dense {found.dense_seconds * 1e3:.3g} ms; peak {4 * found.peak_floats / 1e6:.3g} MB'
+    f'least {found.objective}, {passes}, {found.device}, {found.dtype}: '
+    f'{found.seconds * 1e3:.3g} ms, dense {found.dense_seconds * 1e3:.3g} ms; '
+    f'peak {item * found.peak_floats / 1e6:.3g} MB'
   )
   return '\n'.join([*_aligned(rows), note])
 

@@ -11,13 +11,16 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction._conv import pad_zeros
-from tnjax.contraction._cost import OBJECTIVES, cost_of, current_device, device_of
+from tnjax.contraction._cost import OBJECTIVES, Pair, cost_of
+from tnjax.contraction._devices import DEVICES, Device, current_device, device_name
 from tnjax.contraction._pair import meet, merge
 from tnjax.contraction._problem import Problem
 from tnjax.contraction._search import Step, best, dense_pair, usual
+from tnjax.ops import HIGHEST, working_dtype
 
 _EXACT = 10  # operands, the input among them; beyond it, the best of a few orders is taken
 
@@ -29,7 +32,7 @@ class Schedule:
   Attributes:
     problem: what it was made for; `execute` takes other batch sizes too.
     steps: in order; of every step the left side holds the input, where one does.
-    objective, training, device: what it was chosen by.
+    objective, training, device, dtype: what it was chosen by.
   """
 
   problem: Problem
@@ -37,6 +40,7 @@ class Schedule:
   objective: str
   training: bool
   device: str
+  dtype: str = 'float32'
 
   @property
   def macs(self) -> int:
@@ -51,14 +55,21 @@ class Schedule:
   @property
   def seconds(self) -> float:
     """Estimated time on `device`; with `training`, of the forward and both backward products."""
-    cost = cost_of('time', self.training, device_of(self.device))
-    return sum(cost(step.pair) for step in self.steps)
+    return sum(map(self.time_of, (step.pair for step in self.steps)))
 
   @property
   def dense_seconds(self) -> float:
     """The same estimate for the dense layer."""
-    cost = cost_of('time', self.training, device_of(self.device))
-    return cost(dense_pair(self.problem.subsampled))
+    return self.time_of(dense_pair(self.problem.subsampled))
+
+  def time_of(self, pair: Pair) -> float:
+    """Estimated seconds of one contraction."""
+    return cost_of('time', self.training, self.rates)(pair)
+
+  @property
+  def rates(self) -> Device:
+    """Those of `device` for entries of `dtype`."""
+    return DEVICES[self.device].at(self.dtype)
 
   @property
   def order(self) -> tuple[tuple[str, str], ...]:
@@ -99,6 +110,7 @@ def schedule(
   training: bool = False,
   device: str | None = None,
   memory: int | None = None,
+  dtype: str = 'float32',
 ) -> Schedule:
   """The best order of contraction.
 
@@ -106,8 +118,9 @@ def schedule(
     problem: the labelled network and the sizes of its input.
     objective: 'flops', 'bytes' or 'time' (of a roofline with the device's rates).
     training: count both backward products of every step too.
-    device: a name in `DEVICES`; default that of jax's default back end.
+    device: a name in `DEVICES`, in any case; default that of jax's default back end.
     memory: most entries that an intermediate result may have; results that nothing avoids may.
+    dtype: of input and factors: their bytes, and the rates of 16 bits.
 
   Raises:
     ValueError: an unknown objective or device, a layer whose geometry does not fit its network, or
@@ -121,8 +134,9 @@ def schedule(
   """
   if objective not in OBJECTIVES:
     raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
-  device = device or current_device()
-  cost = cost_of(objective, training, device_of(device))
+  device = device_name(device or current_device())
+  dtype = jnp.dtype(dtype).name
+  cost = cost_of(objective, training, DEVICES[device].at(dtype))
   _check(problem)
   early = problem.subsampled
   if len(problem.operands) <= _EXACT:
@@ -134,7 +148,7 @@ def schedule(
     steps = min(found, key=lambda s: sum(cost(step.pair) for step in s), default=None)
   if steps is None:
     raise ValueError(f'memory={memory}: every order has a larger intermediate result')
-  return Schedule(problem, steps, objective, training, device)
+  return Schedule(problem, steps, objective, training, device, dtype)
 
 
 def execute(
@@ -145,12 +159,16 @@ def execute(
   Args:
     found: from `schedule`.
     arrays: the factors by name.
-    x: any batch and any spatial size that has the same padding.
+    x: any batch and any spatial size that has the same padding. Factors of 16 bits meet one another
+      in float32.
     precision: of the products, as in `jax.lax.dot_general`.
   """
   problem, geometry = found.problem, found.problem.subsampled.geometry
   network = problem.network
-  x = _subsample(x, problem)
+  dtype = jnp.result_type(x, *(arrays[name] for name in network.names))
+  wide = working_dtype(dtype)  # a kernel of 16 bits is rebuilt in 32, and rounded but once
+  exact = precision if wide == dtype else HIGHEST
+  x = _subsample(x.astype(dtype), problem)
   x = x.reshape(*x.shape[:-1], *(problem.sizes[a] for a in problem.inputs))
   shapes = network.shapes()
   nodes = {1: (x, problem.inputs)}
@@ -160,9 +178,12 @@ def execute(
     a, b, members = nodes.pop(step.left), nodes.pop(step.right), step.left | step.right
     keep = problem.labels(members)
     if members & 1:
-      nodes[members] = meet(*a, *b, keep, geometry, precision)
+      factor, labels = b
+      nodes[members] = meet(*a, factor.astype(dtype), labels, keep, geometry, precision)
     else:
-      nodes[members] = merge(*a, *b, keep, precision)
+      (left, labels), (right, others) = a, b
+      left, right = left.astype(wide), right.astype(wide)
+      nodes[members] = merge(left, labels, right, others, keep, exact)
   ((y, labels),) = nodes.values()
   n = 1 + len(geometry.spatial)
   y = y.transpose(*range(n), *(n + labels.index(a) for a in problem.outputs))

@@ -7,18 +7,28 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax.decompositions._columns import power, safe_unit_columns
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
-  iterate,
   largest,
   relative,
   widened,
 )
 from tnjax.decompositions._record import Decomposition, relative_error
 from tnjax.formats import CP
-from tnjax.ops import batched, khatri_rao, matmul, namespace, squared_norm, unfold, working_dtype
+from tnjax.ops import (
+  batched,
+  khatri_rao,
+  matmul,
+  namespace,
+  number,
+  squared_norm,
+  unfold,
+  varying_with,
+  working_dtype,
+)
 
 # Penalties that the paths of a round start from, as multiples of the error: hot ones dissolve
 # cancelling terms for good, warm ones polish what came of it.
@@ -95,15 +105,14 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
   True
   """
   x = check_input(x)
-  check_iteration(max_iters, 0.0)
+  max_iters, _ = check_iteration(max_iters, 0.0)
+  slack = number(slack, 'slack', 'of at least 1, not traced', lambda s: s >= 1)
   if tensor.shape != x.shape or tensor.dtype != x.dtype:
     raise ValueError(
       f'tensor has shape {tensor.shape} and dtype {tensor.dtype}, x has {x.shape} and {x.dtype}; '
       'pass a decomposition of x itself'
     )
-  if not isinstance(slack, (int, float)) or not slack >= 1:
-    raise ValueError(f'slack={slack!r} must be a static float >= 1')
-  return _jitted(x, tensor, max_iters, float(slack))
+  return _jitted(x, tensor, max_iters, slack)
 
 
 def cp_correct_kernel(x: Array, given: CP, max_iters: int, slack: float) -> Decomposition:
@@ -166,7 +175,7 @@ def _cool(x: Array, start: CP, penalty: Array, bound: Array, sweeps: int) -> tup
     penalty = penalty * xp.exp(xp.where(now, pace, -pace))
     return (tensor, best, penalty, pace, now), error
 
-  state = (start, start, penalty, rate, xp.zeros((), bool))
+  state = varying_with((start, start, penalty, rate, xp.zeros((), bool)), bound)
   (_, best, *_), errors, _, _ = iterate(step, state, sweeps, 0.0, bound.dtype)
   return best, errors
 

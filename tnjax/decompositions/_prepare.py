@@ -1,5 +1,8 @@
 """What every door does first: check the input, and bring it to a working dtype and scale."""
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -7,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tnjax.ops import fixed, namespace, peak, working_dtype
+from tnjax.decompositions._record import Decomposition
+from tnjax.ops import fixed, integer, namespace, numeric, peak, tolerance, working_dtype
 
 
 def check_input(x: Array, name: str = 'x') -> Array:
   """The input as an array, or a ValueError that says what to pass instead."""
-  x = jnp.asarray(x)
+  x = numeric(x, name)
   if not jnp.issubdtype(x.dtype, jnp.inexact):
     raise ValueError(
       f'{name} has dtype {x.dtype}; pass a floating or complex array, such as '
@@ -24,14 +28,19 @@ def check_input(x: Array, name: str = 'x') -> Array:
     raise ValueError(
       f'{name} has shape {x.shape}, with an empty mode; all sizes must be at least 1'
     )
-  if not isinstance(x, jax.core.Tracer) and not bool(_all_finite(x)):
-    raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
+  if not isinstance(x, jax.core.Tracer):
+    size = float(_peak(x))
+    if not math.isfinite(size):
+      raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
+    if size < float(jnp.finfo(x.dtype).tiny) and x.is_fully_addressable and np.asarray(x).any():
+      raise ValueError(
+        f'{name} of shape {x.shape} has no entry above {jnp.finfo(x.dtype).tiny:.1e}; XLA takes '
+        'smaller ones for zero, so multiply it by a power of two first'
+      )
   return x
 
 
-@jax.jit
-def _all_finite(x: Array) -> Array:
-  return jnp.isfinite(peak(x))
+_peak = jax.jit(peak)
 
 
 def widened(x: Array) -> Array:
@@ -49,73 +58,40 @@ def largest(x: Array) -> Array:
   return namespace(x).where(scale == 0, 1, scale)
 
 
-def iterate(
-  step: Callable, state: object, max_iters: int, tol: float, dtype: np.dtype
-) -> tuple[object, Array, Array, Array]:
-  """Runs `state, error = step(state)` until the fit 1 - error changes by less than `tol` of itself.
+def at_unit_scale(kernel: Callable[..., Decomposition]) -> Callable[..., Decomposition]:
+  """The kernel for tensors of any scale, from one for a largest entry in [1/2, 1).
 
-  Returns state, errors (max_iters,), sweeps done and whether it converged. `tol=0.` scans exactly
-  `max_iters` sweeps, which reverse-mode differentiates; `tol>0` is a while-loop.
+  The scale is a power of two, so nothing is rounded. Squares, products and sums of entries are then
+  in range, and those of cotangents too. The tensor's first array takes the scale, and its last one
+  what would bring the first near overflow.
   """
-  if namespace(*jax.tree.leaves(state)) is np:
-    return _iterate_on_host(step, state, max_iters, tol, dtype)
-  if tol == 0.0:
-    state, errors = jax.lax.scan(lambda s, _: step(s), state, None, length=max_iters)
-    done = jnp.asarray(max_iters, 'int32')
-    return state, errors, done, jnp.isfinite(errors[-1])
 
-  def unfinished(carry: tuple) -> Array:
-    _, _, count, converged = carry
-    return (count < max_iters) & ~converged
+  @functools.wraps(kernel)
+  def scaled(x: Array, *args: object, **options: object) -> Decomposition:
+    xp = namespace(x)
+    size = fixed(peak(x)).astype(working_dtype(x.real.dtype))
+    exponent = xp.where(xp.isfinite(size) & (size > 0), xp.frexp(size)[1], 0)
+    d = kernel(_shifted(x, -exponent), *args, **options)
+    (first, *rest), tree = jax.tree.flatten(d.tensor)
+    limits = jnp.finfo(x.dtype)
+    most = xp.clip(exponent, limits.minexp // 4 * 3, limits.maxexp // 4 * 3) if rest else exponent
+    arrays = [_shifted(first, most), *rest]
+    if rest:
+      arrays[-1] = _shifted(rest[-1], exponent - most)
+    fits = xp.isfinite(peak(arrays[0])) & xp.isfinite(peak(arrays[-1]))
+    error = xp.where(fits, d.relative_error, xp.inf).astype(d.relative_error.dtype)
+    tensor = jax.tree.unflatten(tree, arrays)
+    return dataclasses.replace(d, tensor=tensor, relative_error=error)
 
-  def advance(carry: tuple) -> tuple:
-    state, errors, count, _ = carry
-    state, error = step(state)
-    before = jnp.where(count == 0, jnp.inf, errors[jnp.maximum(count - 1, 0)])
-    converged = jnp.abs(before - error) <= tol * jnp.abs(1 - error)
-    return state, errors.at[count].set(error), count + 1, converged
-
-  errors = jnp.full(max_iters, jnp.nan, dtype)
-  carry = (state, errors, jnp.zeros((), 'int32'), jnp.zeros((), bool))
-  return _forward_only(jax.lax.while_loop(unfinished, advance, carry))
+  return scaled
 
 
-def _iterate_on_host(
-  step: Callable, state: object, max_iters: int, tol: float, dtype: np.dtype
-) -> tuple[object, np.ndarray, np.ndarray, np.ndarray]:
-  errors, before, converged, count = np.full(max_iters, np.nan, dtype), np.inf, False, 0
-  while count < max_iters and not converged:
-    state, error = step(state)
-    errors[count], count = error, count + 1
-    converged = tol > 0 and abs(before - error) <= tol * abs(1 - error)
-    before = error
-  if tol == 0.0:
-    converged = np.isfinite(before)
-  return state, errors, np.asarray(count, 'int32'), np.asarray(converged)
-
-
-@jax.custom_jvp
-def _forward_only(values: tuple) -> tuple:
-  """The identity, whose reverse-mode derivative says why there is none."""
-  return values
-
-
-@_forward_only.defjvp
-def _forward_only_jvp(primals: tuple, tangents: tuple) -> tuple:
-  def refuse(*_: object) -> None:
-    raise ValueError(
-      'no reverse-mode gradient through tol > 0, whose number of sweeps is not known in advance; '
-      'pass tol=0. for exactly max_iters sweeps'
-    )
-
-  return primals[0], jax.tree.map(
-    lambda t: (
-      t
-      if t.dtype == jax.dtypes.float0
-      else jax.custom_derivatives.linear_call(lambda _, t: t, refuse, (), t)
-    ),
-    tangents[0],
-  )
+def _shifted(a: Array, exponent: Array) -> Array:
+  """a times 2**exponent, exactly, in steps that are powers of two of the dtype."""
+  xp = namespace(a)
+  for part in (exponent // 2, exponent - exponent // 2):
+    a = a * xp.ldexp(xp.ones((), working_dtype(a.real.dtype)), part).astype(a.dtype)
+  return a
 
 
 def relative(lost: Array, energy: Array) -> Array:
@@ -125,9 +101,6 @@ def relative(lost: Array, energy: Array) -> Array:
   return xp.where(share > 0, xp.sqrt(xp.where(share > 0, share, 1)), share * 0)
 
 
-def check_iteration(max_iters: int, tol: float) -> None:
-  """`max_iters` at least 1, `tol` a non-negative Python float."""
-  if max_iters < 1:
-    raise ValueError(f'max_iters={max_iters} must be at least 1')
-  if not isinstance(tol, (int, float)) or tol < 0:
-    raise ValueError(f'tol={tol!r} must be a static float >= 0 (0. runs exactly max_iters sweeps)')
+def check_iteration(max_iters: int, tol: float) -> tuple[int, float]:
+  """A number of sweeps, at least 1, and the tolerance that stops them."""
+  return integer(max_iters, 'max_iters'), tolerance(tol)

@@ -1,6 +1,5 @@
 """The one record every decomposition returns, and its error."""
 
-import dataclasses
 import math
 
 import jax
@@ -9,15 +8,26 @@ import numpy as np
 from jax import Array
 
 from tnjax.formats import Record, take
-from tnjax.ops import choose, fixed, namespace, peak, resolved, squared_norm
+from tnjax.ops import (
+  Value,
+  choose,
+  fixed,
+  namespace,
+  peak,
+  resolved,
+  squared_norm,
+  value,
+  varying_with,
+)
 
 _BLOCK = 2**20  # entries of the model that are rebuilt at a time
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Decomposition:
+@value
+class Decomposition(Value):
   """A tensor in a format, and how well it stands for the input.
+
+  Prints in one line, and `==` compares all that it holds.
 
   Attributes:
     tensor: the format record; `tensor.full()` approximates the input.
@@ -98,6 +108,6 @@ def residual(tensor: Record, x: Array) -> Array:
       data, gap = (jnp.where(fresh, a / size, 0) for a in (data, data - part))
       return sums[0] + jnp.sum(jnp.abs(data) ** 2), sums[1] + jnp.sum(jnp.abs(gap) ** 2)
 
-    zero = jnp.zeros((), x.real.dtype)
+    zero = varying_with(jnp.zeros((), x.real.dtype), x)
     norm, gap = map(jnp.sqrt, jax.lax.fori_loop(0, rows.shape[0] * ranges, block, (zero, zero)))
   return xp.where(norm == 0, 0, gap / xp.where(norm == 0, 1, norm))

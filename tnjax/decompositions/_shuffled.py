@@ -10,7 +10,7 @@ from jax import Array
 from tnjax.decompositions._prepare import check_input
 from tnjax.decompositions._record import Decomposition
 from tnjax.formats import Shuffled, shuffle
-from tnjax.ops import permutation
+from tnjax.ops import integers, permutation, prng_key
 
 
 def shuffled(
@@ -43,8 +43,8 @@ def shuffled(
   >>> d.tensor.shape, bool(d.relative_error < 1e-5)
   ((4, 5, 6), True)
   """
-  x = check_input(x)
-  shape = x.shape if shape is None else tuple(shape)
+  x, key = check_input(x), prng_key(key)
+  shape = x.shape if shape is None else integers(shape, 'shape')
   if math.prod(shape) != x.size:
     raise ValueError(
       f'shape={shape} has {math.prod(shape)} entries; x, of shape {x.shape}, has {x.size}'

@@ -6,7 +6,6 @@ the result, now small, spends what is left over. All cuts are orthogonal project
 squared errors add up.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -17,6 +16,7 @@ from tnjax import ranks as ranks_lib
 from tnjax.decompositions._prepare import widened
 from tnjax.decompositions._record import Decomposition
 from tnjax.formats import Record
+from tnjax.ops import tolerance
 
 
 def by_tolerance(
@@ -49,24 +49,26 @@ def host(x: Array) -> np.ndarray:
   return data / (np.abs(data).max() or 1)
 
 
-def check_choice(x: Array | Record, ranks: object, tol: float | None, name: str = 'x') -> None:
-  """Ranks or a static tolerance are given, and a tolerance not to traced input."""
+def check_choice(
+  x: Array | Record, ranks: object, tol: float | None, name: str = 'x'
+) -> float | None:
+  """The tolerance. It or ranks are given, and a tolerance not to traced input."""
   if ranks is None and tol is None:
     raise ValueError('give ranks=, or tol= for the relative error to reach')
   if tol is None:
-    return
-  if isinstance(tol, bool) or not isinstance(tol, (int, float)) or not 0 <= tol < math.inf:
-    raise ValueError(f'tol={tol!r} must be a number, the relative error to reach, at least 0')
+    return None
+  tol = tolerance(tol)
   if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(x)):
     raise ValueError(
       f'tol={tol} needs the values of {name}, which is traced here (jit, vmap or grad): call it '
       'outside once and pass the ranks it finds'
     )
+  return tol
 
 
 def tt_ranks_for(x: np.ndarray, tol: float, caps: Sequence[int] | None = None) -> tuple[int, ...]:
   """TT-ranks of an approximation with ||x - tt|| <= tol ||x||, none above `caps`."""
-  budget = tol**2 * _energy(x)
+  budget = _squared(tol) * _energy(x)
   return _chain_ranks(x, 1, x.shape, 1, budget, caps, tol)
 
 
@@ -75,7 +77,7 @@ def tr_ranks_for(x: np.ndarray, tol: float, caps: Sequence[int] | None = None) -
   shape, order = x.shape, x.ndim
   if order == 1:
     return (1,)
-  budget = tol**2 * _energy(x)
+  budget = _squared(tol) * _energy(x)
   s, cut = _factor(x.reshape(shape[0], -1), tol)
   joint = ranks_lib.tail_rank(s, budget / (order - 1))
   if caps is not None:
@@ -99,7 +101,7 @@ def tucker_ranks_for(
   x: np.ndarray, tol: float, modes: Sequence[int], caps: Sequence[int] | None = None
 ) -> tuple[int, ...]:
   """Ranks of `modes` for a sequentially truncated HOSVD with relative error at most `tol`."""
-  budget, core = tol**2 * _energy(x), x
+  budget, core = _squared(tol) * _energy(x), x
   turns = sorted(modes, key=lambda m: -x.shape[m]) * 2
   for left, mode in zip(range(len(turns), 0, -1), turns):
     matrix = np.moveaxis(core, mode, -1)
@@ -125,7 +127,7 @@ def round_ranks_for(
     rest = rest.conj().T / (size or 1)  # only the ratio to the whole matters
     right.insert(0, q.conj().T.reshape(-1, *matrix.shape[1:]))
   right[0] = np.tensordot(rest, right[0], 1)
-  backwards, budget = _swept(right, tol**2, caps)
+  backwards, budget = _swept(right, _squared(tol), caps)
   final, _ = _swept(backwards, budget, caps and caps[::-1])
   return tuple(core.shape[2] for core in final[:-1])
 
@@ -214,6 +216,11 @@ def _gram(tall: np.ndarray) -> np.ndarray:
     block = tall[start : start + size].astype(np.promote_types(tall.dtype, 'float64'))
     total = total + block.conj().T @ block
   return total
+
+
+def _squared(tol: float) -> float:
+  """In range, as what is huge allows anything already."""
+  return min(tol, 1e9) ** 2
 
 
 def _energy(x: np.ndarray) -> float:

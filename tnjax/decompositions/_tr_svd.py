@@ -8,12 +8,12 @@ import numpy as np
 from jax import Array
 
 from tnjax import ranks as ranks_lib
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._least_squares import damped_solve
 from tnjax.decompositions._prepare import (
+  at_unit_scale,
   check_input,
   check_iteration,
-  iterate,
-  largest,
   widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
@@ -21,7 +21,18 @@ from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tr
 from tnjax.decompositions._tr_host import host_sweep
 from tnjax.decompositions._tr_split import best, svd_ring
 from tnjax.formats import TR
-from tnjax.ops import batched, host_normal, matmul, namespace, squared_norm, tensordot
+from tnjax.ops import (
+  batched,
+  host_normal,
+  integer,
+  matmul,
+  namespace,
+  one_of,
+  prng_key,
+  squared_norm,
+  tensordot,
+  varying_with,
+)
 
 
 def tr_svd(
@@ -55,7 +66,7 @@ def tr_svd(
   ((1, 1, 1), True)
   """
   x = check_input(x)
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tr_ranks(x.shape, ranks)
   if tol is None:
@@ -85,7 +96,8 @@ def tr_als(
   Args:
     x, ranks: as in `tr_svd`.
     max_iters: sweeps over all cores.
-    tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
+    tol: stop when five sweeps together changed the fit by less than this relative amount, or the
+      squared error by less than a rounding; 0. runs all sweeps.
     init: 'svd' (that of `tr_svd`) or 'random' (Gaussian cores).
     restarts: number of starts, run as one vmapped batch; the result of least error is returned.
       With 'svd' all starts but the first are random.
@@ -103,20 +115,14 @@ def tr_als(
   True
   """
   x = check_input(x)
-  check_iteration(max_iters, tol)
-  if init not in ('svd', 'random'):
-    raise ValueError(f"init={init!r} must be 'svd' or 'random'")
-  if restarts < 1:
-    raise ValueError(f'restarts={restarts} must be at least 1')
-  if key is None and (init == 'random' or restarts > 1):
-    raise ValueError(
-      f'key=None: init={init!r} with restarts={restarts} starts at random and needs '
-      'key=jax.random.key(seed)'
-    )
-  ranks = ranks_lib.tr_ranks(x.shape, ranks)
-  return _als_jitted(x, key, ranks, max_iters, float(tol), init, restarts)
+  max_iters, tol = check_iteration(max_iters, tol)
+  init, restarts = one_of(init, 'init', ('svd', 'random')), integer(restarts, 'restarts')
+  if init == 'random' or restarts > 1:
+    key = prng_key(key)
+  return _als_jitted(x, key, ranks_lib.tr_ranks(x.shape, ranks), max_iters, tol, init, restarts)
 
 
+@at_unit_scale
 def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
   dense = widened(x)
@@ -127,6 +133,7 @@ def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
 _svd_jitted = jax.jit(tr_svd_kernel, static_argnums=1)
 
 
+@at_unit_scale
 def tr_als_kernel(
   x: Array,
   key: Array | None,
@@ -138,39 +145,35 @@ def tr_als_kernel(
 ) -> Decomposition:
   """As `tr_svd_kernel`; a `key` is only read for random starts."""
   dense = widened(x)
-  scale = largest(dense)
-  unit = dense / scale
   xp = namespace(dense)
-  norm = xp.sqrt(squared_norm(unit))
+  norm = xp.sqrt(squared_norm(dense))
 
   def step(cores: tuple[Array, ...]) -> tuple[tuple[Array, ...], Array]:
     for n in range(len(cores)):
-      cores = (*cores[:n], _update(unit, cores, n), *cores[n + 1 :])
-    error = xp.sqrt(squared_norm(unit - TR(cores).full())) / xp.where(norm == 0, 1, norm)
+      cores = (*cores[:n], _update(dense, cores, n), *cores[n + 1 :])
+    error = xp.sqrt(squared_norm(dense - TR(cores).full())) / xp.where(norm == 0, 1, norm)
     return cores, error
 
   if xp is np:
-    step = partial(host_sweep, unit, norm**2)
-
-  def scaled(cores: tuple[Array, ...]) -> TR:
-    return TR((*cores[:-1], cores[-1] * scale)).cast(x.dtype)
+    step = partial(host_sweep, dense, norm**2)
 
   def run(start: tuple[Array, ...]) -> tuple:
-    cores, *history = iterate(step, start, max_iters, tol, norm.dtype)
-    return scaled(cores), history
+    cores, *history = iterate(step, start, max_iters, tol, norm.dtype, _ahead)
+    return TR(cores).cast(x.dtype), history
 
-  svd, _ = svd_ring(unit, ranks)
-  random = partial(_random_ring, unit, ranks)
+  svd, _ = svd_ring(dense, ranks)
+  random = partial(_random_ring, dense, ranks)
   one = lambda tree: jax.tree.map(lambda a: a[None], tree)  # noqa: E731
   joined = lambda *trees: jax.tree.map(lambda *a: xp.concatenate(a), *trees)  # noqa: E731
   if restarts == 1:  # without a batch, so that reverse mode says what it lacks
-    tensors, histories = one(run(svd if init == 'svd' else random(key)))
+    start = svd if init == 'svd' else varying_with(random(key), dense)
+    tensors, histories = one(run(start))
   else:
     kept = [one(svd)] if init == 'svd' else []
     drawn = batched(random, xp)(jax.random.split(key, restarts - len(kept)))
-    tensors, histories = batched(run, xp)(joined(*kept, drawn))
+    tensors, histories = batched(run, xp)(varying_with(joined(*kept, drawn), dense))
   # An exact start is not improved by normal equations, nor need a random one reach it.
-  tensors = joined(one(scaled(svd)), tensors)
+  tensors = joined(one(TR(svd).cast(x.dtype)), tensors)
   histories = jax.tree.map(lambda a: xp.concatenate([a[:1], a]), histories)
   error, tensor, (errors, count, converged) = best(
     lambda end: (relative_error(end[0], dense), *end), (tensors, histories)
@@ -179,6 +182,10 @@ def tr_als_kernel(
 
 
 _als_jitted = jax.jit(tr_als_kernel, static_argnums=(2, 3, 4, 5, 6))
+
+
+def _ahead(cores: tuple[Array, ...], previous: tuple[Array, ...], by: Array) -> tuple[Array, ...]:
+  return tuple(new + by.astype(new.dtype) * (new - old) for new, old in zip(cores, previous))
 
 
 def _random_ring(x: Array, ranks: tuple[int, ...], key: Array) -> tuple[Array, ...]:

@@ -13,7 +13,7 @@ from tnjax.decompositions._prepare import check_input, largest, widened
 from tnjax.decompositions._record import Decomposition
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, round_ranks_for
 from tnjax.formats import TT, add, norm, orthogonalize, scale
-from tnjax.ops import left_singular, matmul, resolved, squared_norm
+from tnjax.ops import left_singular, matmul, one_of, resolved, squared_norm
 
 
 def tt_round(
@@ -53,11 +53,10 @@ def tt_round(
   """
   if not isinstance(x, TT):
     raise ValueError(f'x is a {type(x).__name__}; give a TT (tn.formats.to_tt converts)')
-  if method not in ('auto', 'gram', 'qr'):
-    raise ValueError(f"method={method!r} must be 'auto', 'gram' or 'qr'")
+  one_of(method, 'method', ('auto', 'gram', 'qr'))
   for k, core in enumerate(x.cores):
     check_input(core, f'core {k} of x')
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tt_ranks(x.shape, ranks)
     ranks = ranks_lib.tt_ranks(x.shape, [min(pair) for pair in zip(ranks, x.ranks)])

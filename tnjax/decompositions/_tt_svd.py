@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import check_input, widened
+from tnjax.decompositions._prepare import at_unit_scale, check_input, widened
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tt_ranks_for
 from tnjax.formats import TT
@@ -50,7 +50,7 @@ def tt_svd(
   (2, 2)
   """
   x = check_input(x)
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tt_ranks(x.shape, ranks)
   if tol is None:
@@ -63,6 +63,7 @@ def tt_svd(
   )
 
 
+@at_unit_scale
 def tt_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
   dense = widened(x)

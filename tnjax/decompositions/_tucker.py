@@ -7,11 +7,11 @@ import jax
 from jax import Array
 
 from tnjax import ranks as ranks_lib
+from tnjax.decompositions._iterate import iterate
 from tnjax.decompositions._prepare import (
+  at_unit_scale,
   check_input,
   check_iteration,
-  iterate,
-  largest,
   relative,
   widened,
 )
@@ -20,6 +20,7 @@ from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tu
 from tnjax.formats import Tucker
 from tnjax.ops import (
   fixed,
+  integers,
   left_singular,
   matmul,
   mode_product,
@@ -66,7 +67,7 @@ def hosvd(
   (1, 1, 1)
   """
   x = check_input(x)
-  check_choice(x, ranks, tol)
+  tol = check_choice(x, ranks, tol)
   modes = _checked_modes(x.shape, modes)
   if ranks is not None:
     ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
@@ -84,22 +85,24 @@ def hooi(
   x: Array,
   ranks: int | Sequence[int],
   modes: Sequence[int] | None = None,
-  max_iters: int = 50,
-  tol: float = 1e-6,
+  max_iters: int = 300,
+  tol: float = 1e-8,
 ) -> Decomposition:
   """Higher-order orthogonal iteration (De Lathauwer et al. 2000) from an `hosvd` start.
 
-  In the first sweep every factor is the best one given the others. From then on each takes one
-  step of orthogonal iteration on its own unfolding, all others projected out, from where it
+  In the first sweep every factor is the best one given the others. From then on each takes two
+  steps of orthogonal iteration on its own unfolding, all others projected out, from where it
   stands, in place of a whole eigendecomposition: no step lets the error rise, and where a factor
   comes to rest against small changes it is the best one. The products with the other factors are
-  shared between modes by a binary tree, two large ones a sweep.
+  shared between modes by a binary tree, two large ones a sweep. Sweeps start ahead of where the
+  last one ended, along the line from the one before (Bro 1998); one that ends higher is undone.
 
   Args:
     x, modes: as in `hosvd`.
     ranks: as in `hosvd`.
     max_iters: sweeps over all modes.
-    tol: stop when the fit changes by less than this relative amount; 0. runs all sweeps.
+    tol: stop when five sweeps together changed the fit by less than this relative amount, or the
+      squared error by less than a rounding; 0. runs all sweeps.
 
   Returns:
     A `Decomposition` with a `Tucker`.
@@ -111,19 +114,19 @@ def hooi(
   ((2, 2, 2), True)
   """
   x = check_input(x)
-  check_iteration(max_iters, tol)
+  max_iters, tol = check_iteration(max_iters, tol)
   modes = _checked_modes(x.shape, modes)
   ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
-  return _hooi_jitted(x, ranks, modes, max_iters, float(tol))
+  return _hooi_jitted(x, ranks, modes, max_iters, tol)
 
 
 def _checked_modes(shape: tuple[int, ...], modes: Sequence[int] | None) -> tuple[int, ...]:
   order = len(shape)
   if modes is None:
     modes = range(order)
-  chosen = tuple(m + order if m < 0 else m for m in modes)
+  chosen = tuple(m + order if m < 0 else m for m in integers(modes, 'modes', least=None))
   if len(set(chosen)) != len(chosen) or any(not 0 <= m < order for m in chosen):
-    raise ValueError(f'modes={tuple(modes)} must be distinct modes of x, of shape {shape}')
+    raise ValueError(f'modes={modes} must be distinct modes of x, of shape {shape}')
   return chosen
 
 
@@ -159,6 +162,7 @@ def _truncate(
   return core, tuple(factors)
 
 
+@at_unit_scale
 def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
   """`ranks`, one per entry of `modes`, are within what the shape allows."""
   ranks = _all_ranks(x.shape, ranks, modes)
@@ -170,6 +174,7 @@ def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> De
 _hosvd_jitted = jax.jit(hosvd_kernel, static_argnums=(1, 2))
 
 
+@at_unit_scale
 def hooi_kernel(
   x: Array, ranks: tuple[int, ...], modes: tuple[int, ...], max_iters: int, tol: float
 ) -> Decomposition:
@@ -184,13 +189,11 @@ def hooi_kernel(
     count = max_iters if tol == 0.0 else 1
     errors = xp.where(xp.arange(max_iters) < count, d.relative_error, xp.nan)
     return dataclasses.replace(d, errors=errors, num_iters=xp.asarray(count, 'int32'))
-  scale = largest(dense)
-  energy = squared_norm(dense, scale)
+  energy = squared_norm(dense)
 
   def shrunk(y: Array, away: Sequence[int], factors: Sequence[Array]) -> Array:
     for m in _by_shrinkage(away, ranks, x.shape):
-      matrix = factors[m].conj().T
-      y = mode_product(y, matrix / scale if y is dense else matrix, m)
+      y = mode_product(y, factors[m].conj().T, m)
     return y
 
   def visit(
@@ -210,29 +213,39 @@ def hooi_kernel(
     core, factors = visit(dense, active, factors, update)
     return (core, factors), relative(energy - squared_norm(core), energy)
 
+  def ahead(state: tuple, previous: tuple, by: Array) -> tuple:
+    (core, factors), (_, old) = state, previous
+    moved = list(factors)
+    for m in active:
+      outside = factors[m] - matmul(old[m], matmul(old[m].conj().T, factors[m]))
+      moved[m] = orthonormal(factors[m] + by.astype(x.dtype) * outside)
+    return core, tuple(moved)
+
   state, error = swept(factors, lambda y, factor: left_singular(y, factor.shape[1])[0])
   errors, count, converged = error[None], xp.ones((), 'int32'), xp.isfinite(error)
   if max_iters > 1:
     state, more, count, converged = iterate(
-      lambda state: swept(state[1], _turned), state, max_iters - 1, tol, energy.dtype
+      lambda state: swept(state[1], _turned), state, max_iters - 1, tol, energy.dtype, ahead
     )
     errors, count = xp.concatenate([errors, more]), count + 1
   elif tol > 0:
     converged = xp.zeros((), bool)
   core, factors = state
-  kept = squared_norm(core) * scale**2
-  tensor = Tucker(core * scale, factors).cast(x.dtype)
-  return Decomposition(tensor, relative_error(tensor, dense, kept), count, converged, errors)
+  tensor = Tucker(core, factors).cast(x.dtype)
+  error = relative_error(tensor, dense, squared_norm(core))
+  return Decomposition(tensor, error, count, converged, errors)
 
 
 _hooi_jitted = jax.jit(hooi_kernel, static_argnums=(1, 2, 3, 4))
 
 
 def _turned(matrix: Array, factor: Array) -> Array:
-  """One step of orthogonal iteration with `matrix` times its adjoint."""
+  """Two steps of orthogonal iteration with `matrix` times its adjoint."""
   xp = namespace(matrix)
-  across = matmul(matrix.conj().T, factor)
-  # Columns of equal size: each then keeps its digits, though their squares may differ by 1 / eps.
-  size = fixed(xp.linalg.norm(across, axis=0))
-  across = across / xp.where(size > 0, size, 1).astype(across.dtype)[None]
-  return orthonormal(matmul(matrix, across))
+  for _ in range(2):
+    across = matmul(matrix.conj().T, factor)
+    # Columns of equal size: each then keeps its digits, though their squares may differ by 1 / eps.
+    size = fixed(xp.linalg.norm(across, axis=0))
+    across = across / xp.where(size > 0, size, 1).astype(across.dtype)[None]
+    factor = orthonormal(matmul(matrix, across))
+  return factor

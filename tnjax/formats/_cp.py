@@ -1,20 +1,18 @@
 """Canonical polyadic format."""
 
-import dataclasses
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Join, ModeRecord
-from tnjax.ops import khatri_rao, matmul, namespace
+from tnjax.ops import khatri_rao, matmul, namespace, value
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@value
 class CP(ModeRecord):
   """Sum of R rank-one terms X = sum_r weights[r] a_r o b_r o ... (Kolda and Bader 2009, eq. 3.4).
 
@@ -48,21 +46,23 @@ class CP(ModeRecord):
     return CP(self.weights, tuple(arrays))
 
   def cast(self, dtype: jnp.dtype) -> 'CP':
-    """Factors in `dtype`; weights in its real counterpart, or wider as they are."""
-    wide = jnp.promote_types(self.weights.dtype, jnp.finfo(dtype).dtype)
-    return CP(self.weights.astype(wide), tuple(f.astype(dtype) for f in self.factors))
+    """Factors in `dtype`, weights in its real counterpart; wider ones stay beside 16 bits."""
+    real = jnp.finfo(dtype).dtype
+    if real.itemsize < 4:  # of the weights, which hold the scale
+      real = jnp.promote_types(self.weights.dtype, real)
+    return CP(self.weights.astype(real), tuple(f.astype(dtype) for f in self.factors))
 
   def joined(self, other: 'CP', join: Join) -> 'CP':
     """Terms of both, side by side or in all products."""
     factors = tuple(join(x, y, (1,)) for x, y in zip(self.factors, other.factors))
     return CP(join(self.weights, other.weights, (0,)), factors)
 
-  def scaled(self, c: Array) -> 'CP':
+  def scaled(self, c: Array, by: Callable = operator.mul) -> 'CP':
     """The weights take a real scalar; a complex one goes into the first factor."""
     if jnp.iscomplexobj(c):
-      return super().scaled(c)
+      return super().scaled(c, by)
     cast = self.cast(jnp.result_type(self.dtype, c))
-    return CP(cast.weights * jnp.asarray(c, cast.weights.dtype), cast.factors)
+    return CP(by(cast.weights, jnp.asarray(c, cast.weights.dtype)), cast.factors)
 
   @property
   def shape(self) -> tuple[int, ...]:

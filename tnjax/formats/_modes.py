@@ -10,7 +10,7 @@ from tnjax.formats._record import Record, check_format, check_mode
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
-from tnjax.ops import HIGHEST
+from tnjax.ops import HIGHEST, numeric
 from tnjax.ops import mode_product as dense_mode_product
 
 
@@ -31,7 +31,7 @@ def mode_product(a: Record, matrix: Array, mode: int) -> Record:
   """
   check_format(a, 'a')
   mode = check_mode(a, mode)
-  matrix = jnp.asarray(matrix)
+  matrix = numeric(matrix, 'matrix')
   if matrix.ndim != 2 or matrix.shape[1] != a.shape[mode]:
     raise ValueError(
       f'matrix has shape {matrix.shape}; mode {mode} of a, of shape {a.shape}, '
@@ -107,7 +107,7 @@ def _without(a: Record, chosen: Array, mode: int) -> Record | Array:
 
 
 def _checked_index(index: int | Array, size: int) -> Array:
-  array = jnp.asarray(index)
+  array = numeric(index, 'index')
   if array.ndim > 1 or not jnp.issubdtype(array.dtype, jnp.integer):
     raise ValueError(
       f'index has shape {array.shape} and dtype {array.dtype}; it needs (), an int, '

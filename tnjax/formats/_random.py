@@ -1,7 +1,6 @@
 """Random tensors of given ranks."""
 
 import math
-import operator
 from collections.abc import Sequence
 
 import jax
@@ -9,13 +8,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from tnjax.formats._cp import CP
+from tnjax.formats._ranks import given_ranks
 from tnjax.formats._record import Record
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
-from tnjax.ops import working_dtype
+from tnjax.ops import inexact_dtype, integers, prng_key, working_dtype
 
-_MEANING = {CP: 'the CP rank', Tucker: 'one per mode', TT: 'one per inner bond', TR: 'one per mode'}
+_KINDS = (CP, Tucker, TT, TR)
 
 
 def random(
@@ -45,13 +45,12 @@ def random(
   >>> x.shape, x.ranks, [c.shape for c in x.cores]
   ((3, 4, 5), (2, 3), [(1, 3, 2), (2, 4, 3), (3, 5, 1)])
   """
-  if kind not in _MEANING:
+  if kind not in _KINDS:
     raise ValueError(f'kind={kind!r} must be one of CP, Tucker, TT, TR')
-  if not jnp.issubdtype(dtype, jnp.inexact):
-    raise ValueError(f'dtype={dtype} must be floating or complex, such as float32')
-  shape = tuple(shape)
-  if not shape or any(operator.index(n) < 1 for n in shape):
-    raise ValueError(f'shape={shape} needs at least one mode, and sizes of at least 1')
+  key, dtype = prng_key(key), inexact_dtype(dtype)
+  shape = integers(shape, 'shape')
+  if not shape:
+    raise ValueError('shape=() needs at least one mode')
   ranks = _checked(kind, shape, ranks)
   bonds = math.prod(r for r in ranks if r is not None)
   shapes = _shapes(kind, shape, ranks)
@@ -85,14 +84,7 @@ def _shapes(
 def _checked(
   kind: type[Record], shape: tuple[int, ...], ranks: int | Sequence[int | None]
 ) -> tuple[int | None, ...]:
-  count = {CP: 1, TT: len(shape) - 1}.get(kind, len(shape))
-  values = (ranks,) * count if isinstance(ranks, int) else tuple(ranks)
-  if len(values) != count:
-    raise ValueError(
-      f'ranks={ranks} has {len(values)} entries; a {kind.__name__} of shape {shape} needs '
-      f'{count}: {_MEANING[kind]}'
-    )
-  for r in values:
-    if not (kind is Tucker and r is None) and operator.index(r) < 1:
-      raise ValueError(f'ranks={ranks} must all be at least 1')
-  return values
+  if kind is not Tucker or not isinstance(ranks, tuple | list):
+    return given_ranks(kind, len(shape), ranks)
+  found = given_ranks(kind, len(shape), [1 if r is None else r for r in ranks])
+  return tuple(None if given is None else r for given, r in zip(ranks, found))

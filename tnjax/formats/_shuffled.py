@@ -1,6 +1,8 @@
 """A format behind a fixed permutation of all entries."""
 
 import dataclasses
+import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,10 @@ import numpy as np
 from jax import Array
 
 from tnjax.formats._record import Record
-from tnjax.ops import namespace
+from tnjax.ops import namespace, value
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@value
 class Shuffled(Record):
   """Tensor whose entries are a fixed rearrangement of a low-rank one: vec(X)[i] = vec(Y)[index[i]].
 
@@ -41,9 +42,13 @@ class Shuffled(Record):
     """Ranks of the inner format."""
     return self.tensor.ranks
 
-  def scaled(self, c: Array) -> 'Shuffled':
+  def cast(self, dtype: jnp.dtype) -> 'Shuffled':
+    """The inner tensor in `dtype`; the index stays."""
+    return dataclasses.replace(self, tensor=self.tensor.cast(dtype))
+
+  def scaled(self, c: Array, by: Callable = operator.mul) -> 'Shuffled':
     """The inner tensor takes the scalar."""
-    return dataclasses.replace(self, tensor=self.tensor * c)
+    return dataclasses.replace(self, tensor=self.tensor.scaled(c, by))
 
   def full(self) -> Array:
     """The dense tensor."""

@@ -1,18 +1,15 @@
 """Tensor ring."""
 
-import dataclasses
 from collections.abc import Sequence
 
-import jax
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Join, ModeRecord
-from tnjax.ops import namespace, tensordot
+from tnjax.ops import namespace, tensordot, value
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@value
 class TR(ModeRecord):
   """Tensor ring X[i_1, ..., i_d] = trace(G_1[:, i_1, :] ... G_d[:, i_d, :]) (Zhao et al. 2016).
 

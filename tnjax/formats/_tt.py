@@ -1,18 +1,15 @@
 """Tensor train."""
 
-import dataclasses
 from collections.abc import Sequence
 
-import jax
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Join, ModeRecord
-from tnjax.ops import tensordot
+from tnjax.ops import tensordot, value
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@value
 class TT(ModeRecord):
   """Tensor train X[i_1, ..., i_d] = G_1[:, i_1, :] ... G_d[:, i_d, :] (Oseledets 2011).
 

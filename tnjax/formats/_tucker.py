@@ -1,19 +1,17 @@
 """Tucker format, partial Tucker included."""
 
-import dataclasses
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from tnjax.contraction import Network
 from tnjax.formats._record import Join, ModeRecord
-from tnjax.ops import multi_mode_product
+from tnjax.ops import multi_mode_product, value
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@value
 class Tucker(ModeRecord):
   """Core times a matrix along every mode, X = core x_1 U_1 ... x_N U_N (Tucker 1966).
 
@@ -52,10 +50,15 @@ class Tucker(ModeRecord):
     factors = (join(*pair, (1,)) if k in bonds else None for k, pair in enumerate(pairs))
     return Tucker(core, tuple(factors))
 
-  def scaled(self, c: Array) -> 'Tucker':
+  def scaled(self, c: Array, by: Callable = operator.mul) -> 'Tucker':
     """The core takes the scalar."""
     cast = self.cast(jnp.result_type(self.dtype, c))
-    return Tucker(cast.core * jnp.asarray(c, cast.dtype), cast.factors)
+    return Tucker(by(cast.core, jnp.asarray(c, cast.dtype)), cast.factors)
+
+  def is_single(self) -> bool:
+    """As `ModeRecord.is_single`; the core has every mode."""
+    orders = [getattr(a, 'ndim', None) for a in self.arrays]
+    return orders == [len(self.factors)] + [2] * (len(orders) - 1)
 
   def _multiplied(self, bonds: Sequence[int]) -> Array:
     """The core, times the factors of all modes but `bonds`."""

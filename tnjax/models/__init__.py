@@ -2,12 +2,13 @@
 
 from tnjax.models._constructor import construct, constructor
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
-from tnjax.models._weights import import_torch, read_weights, torch_names
+from tnjax.models._weights import check_weights, import_torch, read_weights, torch_names
 
 __all__ = [
   'CIFAR_MEAN',
   'CIFAR_STD',
   'CifarResNet',
+  'check_weights',
   'cifar_resnet',
   'construct',
   'constructor',

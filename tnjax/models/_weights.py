@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 _NPZ, _SAFETENSORS, _TORCH = ('.npz',), ('.safetensors',), ('.th', '.pt', '.pth')
 
@@ -18,7 +19,8 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
   Raises:
     FileNotFoundError: no such file.
-    ValueError: another suffix, a damaged file, or a package that is needed to read it is missing.
+    ValueError: another suffix, a damaged file, a package that is needed to read it is missing, or
+      an array that holds no numbers (text, dates, records), which is named.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -30,7 +32,10 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     )
   try:
     if suffix in _NPZ:
-      with np.load(path, allow_pickle=False) as archive:
+      archive = np.load(path, allow_pickle=False)
+      if isinstance(archive, np.ndarray):
+        raise ValueError('it is one .npy array, not an archive of named ones')
+      with archive:
         arrays = dict(archive)
     elif suffix in _SAFETENSORS:
       from safetensors.numpy import load_file
@@ -44,6 +49,9 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     ) from error
   except Exception as error:
     raise ValueError(f'weights file {path} cannot be read: {error}') from error
+  for name, array in arrays.items():
+    if not (array.dtype.kind in 'biufc' or jnp.issubdtype(array.dtype, jnp.floating)):
+      raise ValueError(f'weights file {path}: array {name!r} is of {array.dtype}, not of numbers')
   return {name.removeprefix('module.'): a for name, a in arrays.items()}
 
 
@@ -82,9 +90,12 @@ def torch_names(path: str) -> tuple[str, ...]:
 def import_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
   """Sets every variable of a `CifarResNet` from arrays in PyTorch naming, OIHW and (out, in).
 
+  Arrays are cast to the variables' dtypes.
+
   Raises:
     ValueError: names the first variable whose array is missing or has another shape, with both
-      shapes, or an array the model has no place for; the model is then unchanged.
+      shapes, an array that cannot be what it is named (see `check_weights`), or one the model has
+      no place for; the model is then unchanged.
   """
   state = nnx.state(model)
   flat = nnx.to_flat_state(state)
@@ -103,6 +114,7 @@ def import_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
       raise ValueError(
         f'weights array {name!r} has shape {array.shape}; the model needs {_torch_shape(needed)}'
       )
+    check_weights(name, array, variable.dtype)
     if array.ndim == 4:
       array = array.transpose(2, 3, 1, 0)
     elif array.ndim == 2:
@@ -117,6 +129,30 @@ def import_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
     )
   paths = [path for path, _ in flat]
   nnx.update(model, nnx.from_flat_state(list(zip(paths, values))))
+
+
+def check_weights(name: str, array: np.ndarray, dtype: DTypeLike = 'float32') -> None:
+  """Raises ValueError, naming the array, if it is not of real floating-point numbers, has NaN,
+  infinities or values that become infinite in `dtype`, or is a variance below zero.
+
+  >>> check_weights('bn1.running_var', np.array([0.5, -0.5]))
+  Traceback (most recent call last):
+  ValueError: weights array 'bn1.running_var' has a negative variance, -0.5
+  """
+  if not jnp.issubdtype(array.dtype, jnp.floating):
+    raise ValueError(f'weights array {name!r} has dtype {array.dtype}; it must be floating-point')
+  if not np.isfinite(array).all():
+    raise ValueError(f'weights array {name!r}, of shape {array.shape}, has NaN or infinities')
+  with np.errstate(over='ignore'):
+    fits = np.isfinite(array.astype(dtype)).all()
+  if not fits:
+    raise ValueError(
+      f'weights array {name!r} has values up to {float(np.abs(array).max()):.3g}, too large for '
+      f'{np.dtype(dtype)}'
+    )
+  variance = re.split(r'[./]', name)[-1] in ('running_var', 'var')
+  if variance and array.size and array.min() < 0:
+    raise ValueError(f'weights array {name!r} has a negative variance, {float(array.min()):g}')
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 
 from tnjax.contraction import Geometry, ints, pad_input
-from tnjax.nn._factorised import Factorised, check_channels, finish
+from tnjax.nn._factorised import Factorised, check_channels, compute_dtype, finish
 from tnjax.schemes import Parametrization, Scheme, spatial_labels
 
 
@@ -52,8 +52,8 @@ class Conv(Factorised):
     'precision',
   )
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """(*kernel_size, in_features / groups, out_features)."""
     return (
       *layer.kernel_size,
@@ -66,14 +66,22 @@ class Conv(Factorised):
     cls, layer: nnx.Module, parametrization: Parametrization | None, call: Sequence[int]
   ) -> int:
     """As `Factorised.macs`; a grouped kernel is rebuilt, and so counts as dense."""
-    shape, n = cls.weight_shape(layer), len(layer.kernel_size)
-    spatial = tuple(call[len(call) - n - 1 : -1])
-    batch = math.prod(call[: len(call) - n - 1])
+    shape = cls.weight_shape(layer)
+    batch, spatial = _lead_and_spatial(layer, call)
     geometry = conv_geometry(layer, spatial)
     if parametrization is not None and layer.feature_group_count == 1:
       return batch * parametrization.macs(geometry, spatial)
     out = (geometry.output_size(a, m) for a, m in zip(geometry.spatial, spatial))
     return batch * math.prod(shape) * math.prod(out)
+
+  @classmethod
+  def rebuilds(
+    cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
+  ) -> bool:
+    """As `Factorised.rebuilds`."""
+    batch, spatial = _lead_and_spatial(layer, call)
+    geometry, groups = conv_geometry(layer, spatial), layer.feature_group_count
+    return parametrization.rebuilds(batch, geometry, spatial, groups, compute_dtype(layer))
 
   def __init__(
     self,
@@ -137,6 +145,12 @@ class Conv(Factorised):
     groups = self.feature_group_count
     y = self.parametrization.apply(factors, x, geometry, groups, precision=self.precision)
     return finish(y.reshape(*lead, *y.shape[1:]), bias, out_sharding)
+
+
+def _lead_and_spatial(layer: nnx.Module, call: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+  """Product of the leading axes, and the spatial sizes, of an input."""
+  n = len(layer.kernel_size) + 1
+  return math.prod(call[:-n]), tuple(call[-n:-1])
 
 
 def conv_geometry(conv: Conv | nnx.Conv, spatial: Sequence[int]) -> Geometry:

@@ -1,5 +1,6 @@
 """Embedding with a factorised table."""
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -41,8 +42,8 @@ class Embed(Factorised):
   WEIGHT = 'embedding'
   use_bias = False
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """(num_embeddings, features)."""
     return layer.num_embeddings, layer.features
 
@@ -52,6 +53,13 @@ class Embed(Factorised):
   ) -> int:
     """None: a look-up reads."""
     return 0
+
+  @classmethod
+  def rebuilds(
+    cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
+  ) -> bool:
+    """As `Factorised.rebuilds`, of look-ups."""
+    return parametrization.rows_rebuild(32 * math.prod(call))
 
   def __init__(
     self,

@@ -9,7 +9,8 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
-from tnjax.schemes import Fit, Parametrization, Scheme, fit_all, rebuild
+from tnjax.ops import prng_key
+from tnjax.schemes import Fit, Parametrization, Scheme, check_scheme, fit_all, rebuild
 
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
@@ -50,8 +51,8 @@ class Factorised(nnx.Module):
   WEIGHT = 'kernel'
   dense_class: type[nnx.Module]
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """Shape (in, out) or (*kernel_size, in, out) that a scheme sees, of a dense layer or ours."""
     raise NotImplementedError
 
@@ -68,6 +69,14 @@ class Factorised(nnx.Module):
     shape = cls.weight_shape(layer)
     each = math.prod(shape) if parametrization is None else parametrization.macs()
     return math.prod(call) // shape[0] * each
+
+  @classmethod
+  def rebuilds(
+    cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
+  ) -> bool:
+    """Whether, on this device, calls with a batch of 32 such inputs would rebuild the weight."""
+    rows = math.prod(call) // cls.weight_shape(layer)[0]
+    return parametrization.rebuilds(rows, dtype=compute_dtype(layer))
 
   @classmethod
   def stack_shape(cls, dense: nnx.Module) -> tuple[int, ...]:
@@ -96,6 +105,7 @@ class Factorised(nnx.Module):
 
     Without `rngs` shapes take the place of arrays.
     """
+    check_scheme(scheme)
     self.dense_class = self.DENSE
     self.scheme = scheme
     self.parametrization = scheme.bind(self.weight_shape(self))
@@ -121,9 +131,15 @@ class Factorised(nnx.Module):
       key: PRNG key, for schemes that draw random numbers (CP, shuffled).
 
     Raises:
-      ValueError: a masked or input-dilated convolution, a layer with callables of its own, or a
-        scheme that does not fit the weight.
+      ValueError: another kind of layer, a masked or input-dilated convolution, a layer with
+        callables of its own, no scheme, or one that does not fit the weight.
     """
+    check_scheme(scheme)
+    if not isinstance(dense, cls.DENSE | cls):
+      raise ValueError(
+        f'dense is a {type(dense).__name__}; {cls.__name__}.from_dense takes an '
+        f'nnx.{cls.DENSE.__name__}'
+      )
     weights, keys = cls.weights(dense), cls.keys(dense, key)
     layer = cls.abstract(dense, scheme.resolve(*weights, keys=keys))
     layer.fill(dense, fit_all(layer.parametrization, weights, keys))
@@ -143,6 +159,8 @@ class Factorised(nnx.Module):
   def keys(cls, dense: nnx.Module, key: Array | None) -> list[Array | None]:
     """The PRNG keys that go with `weights`."""
     count = math.prod(cls.stack_shape(dense))
+    if key is not None:
+      prng_key(key)
     if key is None or not cls.stack_shape(dense):
       return [key] * count
     return list(jax.random.split(key, count))
@@ -239,6 +257,11 @@ def copied(x: Array) -> Array:
   # Uncommitted as before: a step that is given both kinds is compiled twice.
   with jax.default_device(min(x.devices(), key=lambda d: d.id)):
     return jax.device_put(np.array(x))
+
+
+def compute_dtype(layer: nnx.Module) -> str:
+  """Name of the dtype in which a layer computes, for inputs of its parameters' dtype."""
+  return jnp.dtype(layer.dtype or layer.param_dtype).name
 
 
 def check_channels(inputs: Array, channels: int) -> None:

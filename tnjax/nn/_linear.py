@@ -33,8 +33,8 @@ class Linear(Factorised):
   DENSE = nnx.Linear
   SHARED = ('in_features', 'out_features', 'use_bias', 'dtype', 'param_dtype', 'precision')
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """(in_features, out_features)."""
     return layer.in_features, layer.out_features
 

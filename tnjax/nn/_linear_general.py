@@ -50,8 +50,8 @@ class LinearGeneral(Factorised):
     'precision',
   )
 
-  @staticmethod
-  def weight_shape(layer: nnx.Module) -> tuple[int, ...]:
+  @classmethod
+  def weight_shape(cls, layer: nnx.Module) -> tuple[int, ...]:
     """(prod in_features, prod out_features)."""
     return math.prod(layer.in_features), math.prod(layer.out_features)
 

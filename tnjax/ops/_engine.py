@@ -6,6 +6,7 @@ Code for both is written with `xp = namespace(x)`. What follows is where the two
 
 import contextlib
 import functools
+import operator
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -41,6 +42,20 @@ def fixed(tree: Any) -> Any:
 def materialized(x: Array) -> Array:
   """`x`, kept from being fused with what comes before or after it."""
   return x if namespace(x) is np else jax.lax.optimization_barrier(x)
+
+
+def varying_with(tree: Any, data: Any) -> Any:
+  """The same arrays, varying over all mesh axes over which any array of `data` varies.
+
+  Inside `jax.shard_map`, what a loop carries must be so marked from the start if the loop mixes it
+  with data, and the operands of a primitive must agree. A choice that never falls on the data says
+  so in every release of JAX, and XLA drops it.
+  """
+  entries = [a.ravel()[0] for a in jax.tree.leaves(data) if a.size]
+  if namespace(*entries) is np:
+    return tree
+  mark = functools.reduce(operator.and_, (entry == entry for entry in entries))
+  return jax.tree.map(lambda a: jnp.where(False, mark.astype(a.dtype), a), tree)
 
 
 def choose(condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:

@@ -25,6 +25,7 @@ import numpy as np
 from jax import Array
 from jax.custom_batching import custom_vmap
 
+from tnjax.ops._check import integer, one_of, prng_key
 from tnjax.ops._engine import choose, namespace
 from tnjax.ops._normal import host_normal
 from tnjax.ops._products import matmul
@@ -114,10 +115,11 @@ def resolved(lost: Array, total: Array) -> Array:
 
 
 def _check(a: Array, rank: int, method: str, key: Array | None) -> None:
-  if a.ndim != 2 or not 1 <= rank <= min(a.shape):
+  if a.ndim != 2 or not 1 <= integer(rank, 'rank', least=None) <= min(a.shape):
     raise ValueError(f'rank={rank} does not fit a matrix of shape {a.shape}')
-  if method not in METHODS:
-    raise ValueError(f'method={method!r} must be one of {", ".join(METHODS)}')
+  one_of(method, 'method', METHODS)
+  if key is not None:
+    prng_key(key)
   if method == 'randomized' and key is None:
     raise ValueError("key=None: method='randomized' needs key=jax.random.key(seed)")
 

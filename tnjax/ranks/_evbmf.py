@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
+from tnjax.ops import Value, number, numeric
+
 _GRID = 512  # noise variances looked at before the refinement
 
 
-@dataclasses.dataclass(frozen=True)
-class EvbmfResult:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class EvbmfResult(Value):
   """Result of `evbmf`.
 
   Attributes:
@@ -57,14 +59,15 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> EvbmfResult
   >>> evbmf(signal + 0.1 * rng.randn(32, 96)).rank
   5
   """
-  y = np.asarray(matrix)
+  y = numeric(matrix, 'matrix', np)
   if y.ndim != 2 or y.size == 0 or np.iscomplexobj(y):
     raise ValueError(f'matrix has shape {y.shape} and dtype {y.dtype}; evbmf needs a real (L, M)')
   y = y.astype('float64')
   if not np.isfinite(y).all():
     raise ValueError(f'matrix of shape {y.shape} has NaN or infinite entries; clean it first')
-  if noise_variance is not None and not 0 < noise_variance < math.inf:
-    raise ValueError(f'noise_variance={noise_variance} must be positive, or None to estimate it')
+  if noise_variance is not None:
+    meaning = 'above 0, or None to estimate it'
+    noise_variance = number(noise_variance, 'noise_variance', meaning, lambda x: x > 0)
   rows, columns = sorted(y.shape)
   largest = np.abs(y).max()
   if largest == 0:

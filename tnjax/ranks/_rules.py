@@ -4,13 +4,12 @@ A rule sees a weight as its `Unfoldings`; `NEEDS` is the part of them that the f
 """
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
 
+from tnjax.ops import number
 from tnjax.ranks._evbmf import evbmf
 from tnjax.ranks._spectrum import energy_rank
 
@@ -52,7 +51,7 @@ class Tolerance:
 
   def __post_init__(self) -> None:
     """Refuses what is no relative error."""
-    _settle(self, 'eps', lambda x: 0 <= x < math.inf, 'a relative error, at least 0')
+    _settle(self, 'eps', lambda x: x >= 0, 'of at least 0, a relative error')
 
   def resolve(self, weight: Unfoldings) -> tuple[int, ...]:
     """Ranks for the weight."""
@@ -77,7 +76,7 @@ class Energy:
 
   def __post_init__(self) -> None:
     """Refuses what is no fraction."""
-    _settle(self, 'share', lambda x: 0 < x <= 1, 'a fraction in (0, 1]')
+    _settle(self, 'share', lambda x: 0 < x <= 1, 'in (0, 1]')
 
   def resolve(self, weight: Unfoldings) -> tuple[int, ...]:
     """Ranks for the weight."""
@@ -125,7 +124,5 @@ Rule = Tolerance | Energy | Evbmf
 
 def _settle(rule: object, name: str, fits: Callable[[float], bool], meaning: str) -> None:
   """A number, as the plain float that JSON can hold."""
-  value = getattr(rule, name)
-  if isinstance(value, bool) or not isinstance(value, numbers.Real) or not fits(value):
-    raise ValueError(f'{type(rule).__name__}: {name}={value!r} must be {meaning}')
-  object.__setattr__(rule, name, float(value))
+  value = number(getattr(rule, name), f'{type(rule).__name__}: {name}', meaning, fits)
+  object.__setattr__(rule, name, value)

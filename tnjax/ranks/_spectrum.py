@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tnjax.ops import number, numeric, tolerance
+
 
 def tail_energies(singular_values: ArrayLike) -> np.ndarray:
   """Squared error of the best approximation of every rank 0, ..., n (Eckart and Young 1936).
@@ -24,7 +26,7 @@ def tail_energies(singular_values: ArrayLike) -> np.ndarray:
   >>> tail_energies([3.0, 2.0, 1.0]).tolist()
   [14.0, 5.0, 1.0, 0.0]
   """
-  s = np.asarray(singular_values)
+  s = numeric(singular_values, 'singular_values', np)
   if s.ndim != 1 or not s.size or s.dtype.kind not in 'iuf':
     raise ValueError(
       f'singular_values have shape {s.shape} and dtype {s.dtype}; give a real vector (n,), n >= 1'
@@ -45,13 +47,12 @@ def tail_rank(singular_values: ArrayLike, budget: float) -> int:
     budget: allowed sum of the discarded squared singular values; met up to rounding (1e-12 of it).
 
   Raises:
-    ValueError: as `tail_energies`, or a budget that is negative or NaN.
+    ValueError: as `tail_energies`, or a budget that is negative or not finite.
 
   >>> [tail_rank([3.0, 2.0, 1.0], budget) for budget in (0.0, 1.0, 4.9, 5.0, 100.0)]
   [3, 2, 2, 1, 1]
   """
-  if not budget >= 0:
-    raise ValueError(f'budget={budget} must be a squared error of at least 0')
+  budget = number(budget, 'budget', 'of at least 0, a squared error', lambda x: x >= 0)
   tails = tail_energies(singular_values)
   return max(1, int((tails > budget * (1 + 1e-12)).sum()))
 
@@ -69,8 +70,7 @@ def energy_rank(singular_values: ArrayLike, energy: float) -> int:
   >>> [energy_rank([3.0, 2.0, 1.0], energy) for energy in (0.5, 0.9, 0.95, 1.0)]
   [1, 2, 3, 3]
   """
-  if not 0 < energy <= 1:
-    raise ValueError(f'energy={energy} must be a fraction in (0, 1]')
+  energy = number(energy, 'energy', 'in (0, 1]', lambda x: 0 < x <= 1)
   s = _unit(singular_values)
   return tail_rank(s, (1 - energy) * tail_energies(s)[0])
 
@@ -83,19 +83,18 @@ def tolerance_rank(singular_values: ArrayLike, tol: float) -> int:
     tol: at least 0; 0 drops exact zeros only.
 
   Raises:
-    ValueError: as `tail_energies`, or a tolerance that is negative or NaN.
+    ValueError: as `tail_energies`, or a tolerance that is negative or not finite.
 
   >>> [tolerance_rank([3.0, 2.0, 1.0], tol) for tol in (0.0, 0.1, 0.3, 0.6, 1.0)]
   [3, 3, 2, 1, 1]
   """
-  if not tol >= 0:
-    raise ValueError(f'tol={tol} must be a relative error of at least 0')
+  tol = min(tolerance(tol), 1.0)  # where nothing more is asked, and no square overflows
   s = _unit(singular_values)
   return tail_rank(s, tol**2 * tail_energies(s)[0])
 
 
 def _unit(singular_values: ArrayLike) -> np.ndarray:
   """Divided by a power of two near the largest, so that no square over- or underflows."""
-  s = np.asarray(singular_values)
+  s = numeric(singular_values, 'singular_values', np)
   largest = float(s.max()) if s.size and s.dtype.kind in 'iuf' else 0.0
   return s / 2.0 ** math.frexp(largest)[1] if 0 < largest < math.inf else s

@@ -1,10 +1,11 @@
 """Ranks as a user gives them, checked against a shape and capped at what it allows."""
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from tnjax.formats import CP, TR, TT, Tucker, given_ranks
 
 
 def tt_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...]:
@@ -12,9 +13,10 @@ def tt_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...
 
   >>> tt_ranks((4, 5, 6), 100), tt_ranks((4, 5, 6), (2, 100))
   ((4, 6), (2, 6))
+  >>> tt_ranks((4, 5, 6), (1, 2, 100, 1))  # with the ends, as in TensorLy
+  (2, 6)
   """
-  given = _checked(ranks, len(shape) - 1, 'one per bond, the inner TT-ranks')
-  return tuple(tt_caps(shape, given))
+  return tuple(tt_caps(shape, given_ranks(TT, len(shape), ranks)))
 
 
 def tt_caps(shape: Sequence[int], ranks: Sequence, least: Callable = min) -> list:
@@ -41,7 +43,7 @@ def tr_ranks(shape: Sequence[int], ranks: int | Sequence[int]) -> tuple[int, ...
   ((3, 3, 3), (6, 5, 6), (2, 1))
   """
   d, total, before = len(shape), math.prod(shape), None
-  r = list(_checked(ranks, d, 'one per mode, r_0 first'))
+  r = list(given_ranks(TR, d, ranks))
   for k in range(d):
     arcs = [math.prod([*shape[k:], *shape[:k]][:length]) for length in range(1, d)]
     r[k] = min(r[k], max((min(arc, total // arc) for arc in arcs), default=1))
@@ -65,7 +67,7 @@ def tucker_ranks(
   ((4, 5, 5), (4, 2, 2), (8, 8))
   """
   modes = range(len(shape)) if modes is None else modes
-  return tuple(tucker_caps(shape, _checked(ranks, len(modes), 'one per mode to decompose'), modes))
+  return tuple(tucker_caps(shape, given_ranks(Tucker, len(modes), ranks), modes))
 
 
 def tucker_caps(
@@ -94,24 +96,5 @@ def cp_ranks(shape: Sequence[int], ranks: int | Sequence[int], name: str = 'rank
   >>> cp_ranks((4, 5, 6), 100)
   (20,)
   """
-  (rank,) = _checked(ranks, 1, 'the CP rank', name)
+  (rank,) = given_ranks(CP, len(shape), ranks, name)
   return (min(rank, math.prod(shape) // max(shape)),)
-
-
-def _checked(
-  ranks: int | Sequence[int], count: int, meaning: str, name: str = 'ranks'
-) -> tuple[int, ...]:
-  try:
-    values = (operator.index(ranks),) * count
-  except TypeError:
-    try:
-      values = tuple(operator.index(r) for r in ranks)
-    except TypeError:
-      raise ValueError(f'{name}={ranks!r} must be an int or a sequence of ints') from None
-  if len(values) != count:
-    raise ValueError(
-      f'{name}={ranks!r} has {len(values)} entries; this shape needs {count}: {meaning}'
-    )
-  if any(r < 1 for r in values):
-    raise ValueError(f'{name}={ranks!r} must all be at least 1')
-  return values

@@ -10,7 +10,7 @@ from tnjax.schemes._fit import Fit, fit_all, rebuild
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._parametrization import Parametrization
-from tnjax.schemes._scheme import Scheme
+from tnjax.schemes._scheme import Scheme, check_scheme
 from tnjax.schemes._shuffle import draw_index, on_host
 from tnjax.schemes._solver import Solver
 from tnjax.schemes._table import (
@@ -37,6 +37,7 @@ __all__ = [
   'Scheme',
   'Solver',
   'by_name',
+  'check_scheme',
   'cp',
   'draw_index',
   'fit_all',

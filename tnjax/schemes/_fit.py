@@ -1,6 +1,5 @@
 """Factors of a weight by its parametrization's solver, on the host or by a compiled program."""
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,7 +13,17 @@ from jax import Array
 from tnjax import formats
 from tnjax.contraction import Network
 from tnjax.decompositions import check_input, solve
-from tnjax.ops import choose, fixed, namespace, one_thread, peak, squared_norm, working_dtype
+from tnjax.ops import (
+  Value,
+  choose,
+  fixed,
+  namespace,
+  one_thread,
+  peak,
+  squared_norm,
+  value,
+  working_dtype,
+)
 from tnjax.schemes._fold import Fold
 from tnjax.schemes._shuffle import draw_index, split_key
 from tnjax.schemes._solver import Solver
@@ -40,9 +49,8 @@ class Bound(Protocol):
     """The weight that factors stand for."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Fit:
+@value
+class Fit(Value):
   """Factors of a weight, and what the solver knew of them.
 
   Attributes:

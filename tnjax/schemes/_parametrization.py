@@ -11,14 +11,14 @@ from jax import Array
 from tnjax import contraction, formats
 from tnjax.contraction import Geometry, Network, Problem
 from tnjax.decompositions import METHODS
-from tnjax.ops import HIGHEST
+from tnjax.ops import HIGHEST, numeric, prng_key, working_dtype
 from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS
 from tnjax.schemes._shuffle import draw_index, split_key
 from tnjax.schemes._solver import Solver
 
-_TYPICAL = 32  # batch that a plan is made for where the size is not known
+_TYPICAL = 32  # batch that a schedule is made for where the size is not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Parametrization:
     if self.fold.shuffled:
       out = [geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)]
       return math.prod(self.fold.shape) * math.prod(out)
-    problem = Problem(self.network, self.fold.inputs, self.fold.outputs, geometry, 1, spatial)
+    problem = self._problem(geometry, 1, spatial)
     return sum(step.pair.macs for step in contraction.chain(problem))
 
   def fit(self, weight: Array, key: Array | None = None) -> Fit:
@@ -127,7 +127,9 @@ class Parametrization:
 
   def checked(self, weight: Array, key: Array | None) -> Array:
     """The weight as an array, if `fit` can start with it and the key."""
-    weight = jnp.asarray(weight)
+    weight = numeric(weight, 'weight')
+    if key is not None:
+      prng_key(key)
     if weight.shape != self.fold.shape:
       raise ValueError(
         f'weight has shape {weight.shape}; this scheme is bound to {self.fold.shape}'
@@ -159,7 +161,7 @@ class Parametrization:
 
     Default 1 / sqrt(fan_in), the standard deviation of flax's default (LeCun normal).
     """
-    shape = self.fold.shape
+    shape, key = self.fold.shape, prng_key(key)
     std = math.prod(shape[:-1]) ** -0.5 if std is None else std
     if not self.fold.shuffled:
       return formats.random_factors(key, self.network, std**2, dtype)
@@ -168,11 +170,18 @@ class Parametrization:
     return factors | {'index': draw_index(data, math.prod(shape)), 'index_key': data}
 
   def dense(self, factors: Mapping[str, Array], precision: object = HIGHEST) -> Array:
-    """The weight that the factors stand for, of shape `fold.shape`."""
-    full = contraction.contract(self.network, factors, self.fold.labels, precision)
+    """The weight that the factors stand for, of shape `fold.shape`; 16 bits by way of float32."""
+    arrays, dtype = self._wide(factors)
+    full = contraction.contract(self.network, arrays, self.fold.labels, precision).astype(dtype)
     if self.fold.shuffled:
       return formats.unshuffle(full, factors['index'], self.fold.shape)
     return full.reshape(self.fold.shape)
+
+  def _wide(self, factors: Mapping[str, Array]) -> tuple[dict[str, Array], jnp.dtype]:
+    """Factors as they are to meet one another, and the dtype of what they are for."""
+    arrays = {name: factors[name] for name in self.network.names}
+    dtype = jnp.result_type(*arrays.values())
+    return {n: a.astype(working_dtype(dtype)) for n, a in arrays.items()}, dtype
 
   def apply(
     self,
@@ -204,11 +213,37 @@ class Parametrization:
     if self.fold.shuffled or groups > 1:
       y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
     else:
-      ends = (self.fold.inputs, self.fold.outputs)
       batch = x.shape[0] if isinstance(x.shape[0], int) else _TYPICAL  # symbolic, in jax.export
-      problem = Problem(self.network, *ends, geometry, batch, x.shape[1:-1])
+      problem = self._problem(geometry, batch, x.shape[1:-1])
       y = contraction.apply(problem, factors, x, precision)
     return y.reshape(*lead, *y.shape[1:])
+
+  def rebuilds(
+    self,
+    inputs: int = 1,
+    geometry: Geometry | None = None,
+    spatial: tuple[int, ...] = (),
+    groups: int = 1,
+    dtype: str = 'float32',
+  ) -> bool:
+    """Whether `apply`, on this device, would rebuild the weight at every call.
+
+    Args:
+      inputs: rows of x for each of a batch of 32.
+      geometry, spatial, groups: as for `apply`, and the input's spatial size.
+      dtype: of x and the factors.
+
+    >>> import tnjax as tn
+    >>> tn.schemes.svd(ranks=2).bind((64, 64)).rebuilds()
+    False
+    """
+    if self.fold.shuffled or groups > 1:
+      return True
+    problem = self._problem(geometry or Geometry(), _TYPICAL * inputs, spatial)
+    return contraction.schedule(problem, dtype=dtype).rebuilds
+
+  def _problem(self, geometry: Geometry, batch: int, spatial: tuple[int, ...]) -> Problem:
+    return Problem(self.network, self.fold.inputs, self.fold.outputs, geometry, batch, spatial)
 
   def rows(self, factors: Mapping[str, Array], ids: Array) -> Array:
     """Rows of the matrix that the factors stand for: (..., T) for ids (...), in range.
@@ -224,19 +259,25 @@ class Parametrization:
     >>> bool(jnp.allclose(p.rows(factors, ids), p.dense(factors)[ids], atol=1e-5))
     True
     """
+    if self.rows_rebuild(ids.size):
+      return self.dense(factors)[ids]
     net, sizes = self.network, dict(self.fold.axes)
+    digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
+    at = dict(zip(self.fold.inputs, digits))
+    wide, dtype = self._wide(factors)
+    picked, arrays = contraction.select(net, wide, at, batch='ids')
+    out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs), HIGHEST)
+    return out.astype(dtype).reshape(*ids.shape, self.fold.shape[-1])
+
+  def rows_rebuild(self, count: int) -> bool:
+    """Whether `rows` of so many ids would rebuild the matrix."""
+    net = self.network
     slices = sum(
-      ids.size * math.prod(net.size(a) for a in own if a[0] != 's')
+      count * math.prod(net.size(a) for a in own if a[0] != 's')
       for own in net.labels
       if any(a[0] == 's' for a in own)
     )
-    if self.fold.shuffled or slices > math.prod(self.fold.shape):
-      return self.dense(factors)[ids]
-    digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
-    at = dict(zip(self.fold.inputs, digits))
-    picked, arrays = contraction.select(net, factors, at, batch='ids')
-    out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs), HIGHEST)
-    return out.reshape(*ids.shape, self.fold.shape[-1])
+    return self.fold.shuffled or slices > math.prod(self.fold.shape)
 
   def attend(self, factors: Mapping[str, Array], x: Array, precision: object = None) -> Array:
     """`x @ matrix.T` for x (..., T): scores (..., S), as an embedding's output layer needs them."""

@@ -2,14 +2,13 @@
 
 import dataclasses
 import functools
-import numbers
-import operator
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 from jax import Array
 
+from tnjax.ops import integer, integers, number
 from tnjax.ranks import Energy, Evbmf, Rule, Tolerance
 from tnjax.schemes._fold import spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
@@ -53,16 +52,11 @@ class Scheme:
       )
     if self.name not in METHODS:
       raise ValueError(f'unknown scheme {self.name!r}; the schemes are {", ".join(METHODS)}')
-    if self.rate is not None and not (isinstance(self.rate, numbers.Real) and 0 < self.rate <= 1):
-      raise ValueError(f'{self.name}: rate={self.rate!r} must be in (0, 1]')
     if self.rate is not None:
-      object.__setattr__(self, 'rate', float(self.rate))
-    if self.order is not None and not (isinstance(self.order, int) and self.order >= 1):
-      raise ValueError(f'{self.name}: order={self.order!r} must be an int of at least 1')
-    for field in ('in_modes', 'out_modes', 'shape'):
-      sizes = getattr(self, field)
-      if sizes is not None and any(n < 1 for n in sizes):
-        raise ValueError(f'{self.name}: {field}={sizes} must all be at least 1')
+      rate = number(self.rate, f'{self.name}: rate', 'in (0, 1]', lambda x: 0 < x <= 1)
+      object.__setattr__(self, 'rate', rate)
+    if self.order is not None:
+      object.__setattr__(self, 'order', integer(self.order, f'{self.name}: order'))
     if self.format not in FORMATS:
       raise ValueError(f'{self.name}: format={self.format!r} must be one of {", ".join(FORMATS)}')
     self._check_rule()
@@ -78,16 +72,8 @@ class Scheme:
     value = getattr(self, field)
     if value is None or isinstance(value, Rule):
       return value
-    try:
-      return operator.index(value) if field == 'ranks' else (*map(operator.index, value),)
-    except TypeError:
-      pass
-    try:
-      return tuple(map(operator.index, value))
-    except TypeError:
-      raise ValueError(
-        f'{self.name}: {field}={value!r} must be an int or a sequence of ints'
-      ) from None
+    found = integers(value, f'{self.name}: {field}')
+    return found[0] if field == 'ranks' and not np.iterable(value) else found
 
   def _check_rule(self) -> None:
     rule = self.ranks
@@ -214,10 +200,21 @@ def _bound(scheme: Scheme, shape: tuple[int, ...]) -> Parametrization:
   return Parametrization(form.fold, form.format, found, free, solver)
 
 
+def check_scheme(scheme: object, what: str = 'scheme') -> None:
+  """A ValueError where something else than a `Scheme` was given, with what to give instead."""
+  if isinstance(scheme, Scheme):
+    return
+  remedy = 'give one such as tn.schemes.svd(rate=0.1)'
+  if isinstance(scheme, str):
+    name = scheme if scheme in METHODS else 'svd'
+    remedy = f'text becomes one by tn.schemes.by_name({name!r}, rate)'
+  elif callable(scheme):
+    remedy = 'call it with a rate or ranks'
+  raise ValueError(f'{what} is {scheme!r}, no tn.schemes.Scheme; {remedy}')
+
+
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
   """The shape of a weight, as ints."""
-  shape = tuple(operator.index(n) for n in shape)
+  shape = integers(shape, 'shape of the weight')
   spatial_labels(shape)
-  if any(n < 1 for n in shape):
-    raise ValueError(f'weight has shape {shape}; all sizes must be at least 1')
   return shape

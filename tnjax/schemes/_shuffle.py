@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from tnjax import formats
-from tnjax.ops import permutation
+from tnjax.ops import permutation, prng_key
 from tnjax.schemes._fold import Fold
 
 
@@ -45,9 +45,7 @@ def on_host(fold: Fold, weight: Array, key: Array | None) -> np.ndarray:
   if not np.isfinite(found).all():
     raise ValueError(f'weight of shape {weight.shape} has NaN or infinite entries')
   if fold.shuffled:
-    if key is None:
-      raise ValueError('key=None: a shuffled weight needs the key of its permutation')
-    data, _ = split_key(key)
+    data, _ = split_key(prng_key(key))
     index = np.asarray(draw_index(data, math.prod(fold.shape)))
     found = formats.shuffle(found, index, fold.mode_shape)
   return fold.fold(found)

@@ -1,11 +1,10 @@
 """How factors are found: the name of a decomposition and its options, as data."""
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Mapping
 
 from tnjax.decompositions import METHODS
+from tnjax.ops import integer, one_of, tolerance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +44,15 @@ class Solver:
           f'solver {self.name!r} takes {", ".join(known) or "no options"}; {field}={value!r} is '
           'none of them'
         )
-    for field in ('max_iters', 'restarts'):
+    for field, check in (('max_iters', integer), ('restarts', integer), ('tol', tolerance)):
       value = getattr(self, field)
-      if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f'solver {self.name!r}: {field}={value!r} must be an int of at least 1')
-    if self.tol is not None:
-      if not isinstance(self.tol, numbers.Real) or not 0 <= self.tol < math.inf:
-        raise ValueError(f'solver {self.name!r}: tol={self.tol!r} must be a float of at least 0')
-      object.__setattr__(self, 'tol', float(self.tol))
+      if value is not None:
+        object.__setattr__(self, field, check(value, f'solver {self.name!r}: {field}'))
     if not isinstance(self.correct, bool | None):
       raise ValueError(f'solver {self.name!r}: correct={self.correct!r} must be a bool')
-    starts = ('random', 'svd' if self.name == 'tr_als' else 'hosvd')
-    if self.init not in (None, *starts):
-      raise ValueError(
-        f'solver {self.name!r}: init={self.init!r} must be {starts[0]!r} or {starts[1]!r}'
-      )
+    if self.init is not None:
+      starts = ('random', 'svd' if self.name == 'tr_als' else 'hosvd')
+      one_of(self.init, f'solver {self.name!r}: init', starts)
 
   def __repr__(self) -> str:
     """Only the fields that are set."""

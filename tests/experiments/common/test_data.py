@@ -1,4 +1,5 @@
 import hashlib
+import http.client
 import io
 import pickle
 import tarfile
@@ -78,6 +79,11 @@ def test_damaged_cifar_is_named(batches, tmp_path, capsys):
     (folder / 'test_batch').write_bytes(content)
     with pytest.raises(ValueError, match='test_batch'):
       data.cifar10(str(folder), 0)
+  raw = pickle.loads(whole)
+  for label in (-1, 10, 2.5, '3', None, 2**70):
+    (folder / 'test_batch').write_bytes(pickle.dumps(raw | {'labels': [0] * 9999 + [label]}))
+    with pytest.raises(ValueError, match='test_batch has the label .* must be whole numbers 0..9'):
+      data.cifar10(str(folder), 0)
   assert 'code ran' not in capsys.readouterr().out
 
 
@@ -107,3 +113,35 @@ def test_download_checks_the_md5_and_unpacks(batches, tmp_path, monkeypatch):
       data.download_cifar10(str(tmp_path / 'other'), progress, source.as_uri())
   assert sorted(p.name for p in target.iterdir()) == [data.CIFAR_FOLDER]
   assert len(data.cifar10(str(target), 0).test) == 10000
+
+
+class Cut(io.BytesIO):
+  """A response that ends before it should, quietly or not."""
+
+  def __init__(self, headers, error=None):
+    super().__init__(b'x' * 1000)
+    self.headers, self.error = headers, error
+
+  def read(self, size):
+    content = super().read(size)
+    if not content and self.error:
+      raise self.error
+    return content
+
+
+def test_a_cut_download_says_so(tmp_path, monkeypatch):
+  cases = [
+    (Cut({'Content-Length': '5000'}), 'cut after 1,000 of 5,000 bytes'),
+    (Cut({}, http.client.IncompleteRead(b'', 4000)), 'IncompleteRead'),
+    (Cut({'Content-Length': 'x'}, http.client.HTTPException()), 'HTTPException'),
+    (Cut({}, ConnectionResetError(104, 'reset')), 'reset'),
+  ]
+  for response, words in cases:
+    monkeypatch.setattr(data.urllib.request, 'urlopen', lambda *_, r=response, **__: r)
+    with Progress() as progress, pytest.raises(ValueError, match=f'cannot be fetched.*{words}'):
+      data.download_cifar10(str(tmp_path), progress)
+  monkeypatch.setattr(data.urllib.request, 'urlopen', lambda *_, **__: Cut({}))
+  monkeypatch.setattr(data, 'CIFAR_MD5', hashlib.md5(b'x' * 1000).hexdigest())
+  with Progress() as progress, pytest.raises(ValueError, match='cannot be unpacked'):
+    data.download_cifar10(str(tmp_path), progress)
+  assert not list(tmp_path.iterdir())

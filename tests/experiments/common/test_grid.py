@@ -70,6 +70,28 @@ def test_a_damaged_report_is_named(tmp_path):
       grid.Grid(product((0.1,), (0,)), tmp_path, ABOUT, {'baseline': None})
 
 
+def test_other_versions_are_refused(tmp_path):
+  settings = product((0.1,), (0,))
+  about = ABOUT | {'versions': {'jax': '0.10.1', 'numpy': '2.4'}}
+  run(tmp_path, settings, lambda **_: {}, about)
+  before = (tmp_path / 'report.json').read_text()
+  for versions, words in (
+    ({'jax': '0.10.2', 'numpy': '2.4'}, 'made with jax 0.10.1; this is 0.10.2'),
+    ({'jax': '0.10.1', 'numpy': '2.4', 'flax': '1'}, 'made with flax None; this is 1'),
+    ({'jax': '0.10.1'}, 'damaged'),
+  ):
+    with pytest.raises(ValueError, match=words):
+      run(tmp_path, settings, lambda **_: {}, about | {'versions': versions})
+  assert (tmp_path / 'report.json').read_text() == before
+  run(tmp_path, settings, lambda **_: {}, about)
+
+
+def test_rows_that_lack_a_newer_entry_have_no_mean_of_it():
+  rows = [{'rate': 0.1, 'seed': 0, 'loss': 1.0}, {'rate': 0.1, 'seed': 1, 'loss': 3.0, 'new': 1.0}]
+  assert grid.summarised(rows[::-1], ['rate']) == grid.summarised(rows, ['rate'])
+  assert 'new' not in grid.summarised(rows, ['rate'])[0]
+
+
 def test_one_seed_is_left_as_it_is_and_several_have_mean_and_spread():
   rows = [
     {'rate': r, 'seed': s, 'size': 10, 'accuracy': a, 'path': f'{r}_{s}', 'ranks': {'a': [r]}}

@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from experiments.common import plots, results
 
@@ -72,3 +73,74 @@ def test_plots_are_images(tmp_path, baseline):
   plots.curves(tmp_path / 'c.png', lines if baseline else [], 'loss')
   for path in tmp_path.iterdir():
     assert path.read_bytes().startswith(b'\x89PNG')
+
+
+NAMES = ('svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled')
+
+
+def study(rates, finetuned=True):
+  """Nine lines that end close to each other, and one size that none shares."""
+  rows = [
+    {'scheme': name, 'kernel_params_ratio': rate * (1 + i / 50), 'accuracy_decomposed': 0.1 + rate}
+    for i, name in enumerate(NAMES)
+    for rate in rates
+  ]
+  for i, row in enumerate(rows):
+    row['accuracy_finetuned'] = 0.97 + 0.001 * (i % 7) if finetuned else None
+  return rows
+
+
+def drawn(monkeypatch, plot, *args):
+  """The figure that a function of `plots` would save, and all its texts with their places."""
+  found = []
+  monkeypatch.setattr(plots, '_save', lambda figure, path: found.append(figure))
+  plot(None, *args)
+  (figure,) = found
+  figure.canvas.draw()
+  texts = [figure._suptitle] if figure._suptitle else []
+  for axes in figure.axes:
+    assert axes.get_legend() is None
+    for axis in (axes.xaxis, axes.yaxis):
+      low, high = sorted(axis.get_view_interval())
+      ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+      texts += [t.label1 for t in ticks if low <= t.get_loc() <= high]
+    texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+  shown = [t for t in texts if t.get_text() and t.get_visible()]
+  return figure, [(t.get_text(), Text.get_window_extent(t)) for t in shown]  # without arrows
+
+
+@pytest.mark.parametrize('rates', [(0.05, 0.1, 0.2, 0.4), (0.01, 0.5), (0.07,), (0.11, 0.13)])
+def test_no_text_of_a_plot_covers_another_or_leaves_the_picture(monkeypatch, rates):
+  figure, texts = drawn(
+    monkeypatch, plots.accuracy_vs_compression, study(rates), 0.98, 'resnet8 on digits'
+  )
+  names = [text for text, _ in texts]
+  assert all(names.count(name) == 2 for name in NAMES)
+  assert sum(text.endswith('%') for text in names) >= 4
+  check_places(figure, texts)
+
+
+def test_curves_are_named_at_their_ends(monkeypatch):
+  lines = [{'phase': p, 'step': s, 'loss': 1 / (1 + s)} for p in NAMES for s in range(3)]
+  figure, texts = drawn(monkeypatch, plots.curves, lines, 'loss')
+  assert {text for text, _ in texts} >= set(NAMES)
+  check_places(figure, texts)
+
+
+def check_places(figure, texts):
+  for i, (text, box) in enumerate(texts):
+    assert figure.bbox.padded(1).containsx(box.x0), text
+    assert figure.bbox.padded(1).containsx(box.x1), text
+    covered = [other for other, place in texts[:i] if place.overlaps(box)]
+    assert not covered, f'{text} and {covered}'
+  plots._pyplot().close(figure)
+
+
+def test_without_fine_tuning_there_is_no_line_of_it(monkeypatch):
+  figure, texts = drawn(
+    monkeypatch, plots.accuracy_vs_compression, study((0.1, 0.2), False), 0.98, 'title'
+  )
+  assert len(figure.axes) == 1
+  assert 'fine-tuned' not in [text for text, _ in texts]
+  assert len(figure.axes[0].containers) == len(NAMES)
+  plots._pyplot().close(figure)

@@ -1,4 +1,5 @@
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -194,3 +195,43 @@ def test_a_damaged_checkpoint_starts_over(tmp_path, damage):
   wanted = {'a': jnp.ones(299)} if damage == 'other' else state
   assert checkpoint.restore(wanted) == (wanted, 0)
   assert not path.exists()
+
+
+def test_a_full_disk_is_told_before_orbax_meets_it(tmp_path, monkeypatch, capfd):
+  """By what is free; what a checkpoint takes is measured, so that the estimate is no hope."""
+  path = tmp_path / 'run_0.2'
+  checkpoint = Checkpoint(path, every=0.0)
+  state = [jnp.asarray(np.random.default_rng(i).normal(size=999 * i), 'float32') for i in range(30)]
+  checkpoint.save_if_due(state, 20)
+  blocks = sum(p.stat().st_blocks * 512 for p in path.rglob('*'))
+  capfd.readouterr()
+  usage = types.SimpleNamespace(free=blocks)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+  with pytest.raises(OSError, match='No space left on device.*run_0.2'):
+    checkpoint.save_if_due(state, 40)
+  assert capfd.readouterr() == ('', '')
+  assert checkpoint.restore(state)[1] == 20
+
+
+def test_whatever_file_of_a_checkpoint_is_damaged_one_line_says_so(tmp_path, capfd, caplog):
+  """Nothing is left to orbax, which would tell of it in a traceback for every array."""
+  path = tmp_path / 'run_0.2'
+  checkpoint = Checkpoint(path, every=0.0)
+  state = [jnp.full(3, i, 'float32') for i in range(20)]
+  checkpoint.save_if_due(state, 40)
+  whole = {p.relative_to(path): p.read_bytes() for p in path.rglob('*') if p.is_file()}
+  capfd.readouterr()
+  for name, content in whole.items():
+    for damage in (content[: len(content) // 2], content[:-1] + bytes([content[-1] ^ 1]), None):
+      for other, kept in whole.items():
+        (path / other).parent.mkdir(parents=True, exist_ok=True)
+        (path / other).write_bytes(kept)
+      (path / name).unlink() if damage is None else (path / name).write_bytes(damage)
+      caplog.clear()
+      found, step = checkpoint.restore(state)
+      assert (found, step) == (state, 0), name
+      (record,) = caplog.records
+      assert f'{path} cannot be read, starting over: ' in record.getMessage()
+      out, errors = capfd.readouterr()
+      assert not out
+      assert len(errors.splitlines()) <= 1, errors

@@ -1,10 +1,13 @@
 """The main job as a user runs it, small."""
 
+import contextlib
 import csv
 import hashlib
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +21,14 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 import tnjax as tn
-from experiments.common import data, results
+from experiments.common import data, job, results
+from experiments.common.config import declared, parse
 from experiments.common.metrics import Metrics
+from experiments.common.progress import Progress
 from experiments.compress import network
 from experiments.compress.config import Config
+from experiments.compress.study import Study
+from experiments.compress.table import table
 from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -55,7 +62,7 @@ def test_the_report_keeps_its_contract(finished):
     'command', 'preset', 'versions', 'device', 'mesh', 'processes', 'git', 'dataset', 'model',
     'seed', 'settings', 'earlier', 'baseline', 'baselines', 'rows', 'memory',
   }  # fmt: skip
-  assert set(report['baseline']) == {'accuracy', 'params', 'macs'}
+  assert set(report['baseline']) == {'accuracy', 'accuracy_validation', 'params', 'macs'}
   (baseline,) = report['baselines']
   assert {k: baseline[k] for k in report['baseline']} == report['baseline']
   digits = data.digits(0)
@@ -72,10 +79,9 @@ def test_the_report_keeps_its_contract(finished):
   for row in report['rows']:
     assert set(row) == {
       'scheme', 'rate', 'seed', 'ranks', 'layers', 'not_converged', 'params', 'params_ratio',
-      'kernel_params', 'kernel_params_ratio',
-      'macs', 'macs_ratio', 'kernel_macs_ratio', 'relative_error', 'accuracy_decomposed',
-      'accuracy_finetuned', 'finetune_steps', 'decompose_seconds', 'finetune_seconds', 'weights',
-      'weights_sha256',
+      'kernel_params', 'kernel_params_ratio', 'macs', 'macs_ratio', 'kernel_macs_ratio',
+      'relative_error', 'accuracy_decomposed', 'accuracy_finetuned', 'accuracy_validation',
+      'finetune_steps', 'decompose_seconds', 'finetune_seconds', 'weights', 'weights_sha256',
     }  # fmt: skip
     assert row['params_ratio'] == row['params'] / report['baseline']['params']
     assert row['macs_ratio'] == row['macs'] / report['baseline']['macs']
@@ -89,7 +95,9 @@ def test_the_report_keeps_its_contract(finished):
     assert (words in out) == (row['not_converged'] > 0)
     assert row['finetune_steps'] == 3
     assert f'{row["accuracy_finetuned"]:.2%}' in out
+    assert set(row['weights']) == {'decomposed', 'finetuned'}
     for kind, path in row['weights'].items():
+      assert (workdir / path).stat().st_mode == (workdir / 'report.json').stat().st_mode
       found = hashlib.sha256((workdir / path).read_bytes()).hexdigest()
       assert found == row['weights_sha256'][kind]
   with (workdir / 'summary.csv').open() as file:
@@ -106,13 +114,16 @@ def test_the_report_keeps_its_contract(finished):
 def test_saved_weights_reproduce_the_accuracies_and_the_error(finished):
   workdir, _ = finished
   report = json.loads((workdir / 'report.json').read_text())
-  test = data.digits(0).test
+  test, validation = data.digits(0).test, data.digits(0).validation
   dense = tn.load(workdir / 'weights' / 'baseline.safetensors')
   for row in report['rows']:
     for kind in ('decomposed', 'finetuned'):
       model = tn.load(workdir / row['weights'][kind])
       found = model(jnp.asarray(test.images / 16.0, 'float32')).argmax(-1) == test.labels
       assert float(found.mean()) == pytest.approx(row[f'accuracy_{kind}'], abs=1e-3)
+    images, labels = validation.images / 16.0, validation.labels
+    found = model(jnp.asarray(images, 'float32')).argmax(-1) == labels
+    assert float(found.mean()) == pytest.approx(row['accuracy_validation'], abs=1e-3)
     model = tn.load(workdir / row['weights']['decomposed'])
     params = sum(v.size for _, v in nnx.to_flat_state(nnx.state(model, nnx.Param)))
     assert params == row['params']
@@ -178,6 +189,131 @@ def test_an_interrupted_run_keeps_its_rows_goes_on_and_grows(tmp_path):
   assert float(row['accuracy_decomposed_std']) == pytest.approx(spread)
   phases = {line['phase'] for line in Metrics(workdir / 'metrics.jsonl').read()}
   assert {'train', 'svd_0.2', 'train_seed1', 'svd_0.2_seed1'} <= phases
+
+
+def opened(workdir, load=data.digits, **changes):
+  """The study that a run with the flags of `finished` would go on with."""
+  settings = {'train_epochs': 1, 'finetune_steps': 3, 'rates': (0.2,), 'schemes': ('tk', 'svd')}
+  found = Config(**settings | changes, workdir=str(workdir)).resolved()
+  with Progress() as progress, contextlib.ExitStack() as stack:
+    return Study(job.Job(found, progress, None, ['main'], str(workdir), stack), load)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+  """A folder to spoil."""
+  return shutil.copytree(finished[0], tmp_path / 'run')
+
+
+def test_a_folder_goes_on_only_with_its_files_its_data_and_its_versions(copied, monkeypatch):
+  assert opened(copied).state() == '1 of 2 rows'
+  for name in ('baseline', 'tk_0.2_decomposed', 'shuffled_0.2_finetuned'):
+    path = copied / 'weights' / f'{name}.safetensors'
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(ValueError, match=f'{name}.safetensors, which report.json names, is miss'):
+      opened(copied)
+    path.write_bytes(content[:-1] + b'x')
+    with pytest.raises(ValueError, match=f'{name}.safetensors has changed'):
+      opened(copied)
+    path.write_bytes(content)
+
+  def others(seed):
+    found = data.digits(seed)
+    found.validation.labels[0] ^= 1
+    return found
+
+  for seeds in ((0,), (1, 0), (1,)):
+    with pytest.raises(ValueError, match='the data are not those of the results'):
+      opened(copied, others, seeds=seeds)
+  versions = results.versions() | {'jax': '0.0.1'}
+  monkeypatch.setattr(results, 'versions', lambda: versions)
+  with pytest.raises(ValueError, match=r'report.json was made with jax .*; this is 0.0.1'):
+    opened(copied)
+
+
+def test_a_report_with_missing_or_odd_entries_is_named_before_any_work(copied):
+  path = copied / 'report.json'
+  whole = path.read_text()
+
+  def spoil(where, key, value):
+    report = json.loads(whole)
+    target = report if where is None else report[where][0]
+    target.pop(key) if value is None else target.update({key: value})
+    path.write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=r'.*report\.json[^\n]*$'):
+      opened(copied)
+
+  needed = ('rate', 'params_ratio', 'macs_ratio', 'relative_error', 'accuracy_decomposed',
+            'accuracy_finetuned', 'kernel_params_ratio')  # fmt: skip
+  for key in needed:
+    spoil('rows', key, 'x')
+  for key in needed[1:]:
+    spoil('rows', key, None)
+  spoil('rows', 'weights', 'x')
+  for key in ('seed', 'accuracy', 'params', 'macs', 'data_sha256', 'weights_sha256'):
+    spoil('baselines', key, None)
+  for key in ('rows', 'baselines', 'versions', 'earlier'):
+    for value in (None, 3, 'x', [3]):
+      spoil(None, key, value)
+  report = json.loads(whole) | {'baseline': 3}  # which is made of the others
+  report['rows'][0].pop('accuracy_validation')  # as a row of an older version
+  path.write_text(json.dumps(report))
+  found = opened(copied)
+  found.finish()
+  assert table(found.report)
+
+
+@pytest.mark.parametrize('name', ['report.json', 'summary.csv', 'metrics.jsonl', 'loss.png'])
+def test_a_folder_in_a_files_place_is_told_before_any_work(copied, name):
+  (copied / name).unlink()
+  (copied / name).mkdir()
+  with pytest.raises(ValueError, match=f'{name} is a folder'):
+    opened(copied)
+
+
+def test_without_fine_tuning_there_is_no_copy_and_no_accuracy_of_it(tmp_path):
+  workdir = tmp_path / 'run'
+  out = run('--train_epochs=1', '--finetune_steps=0', '--rates=0.2', '--schemes=svd',
+            f'--workdir={workdir}').stdout  # fmt: skip
+  assert '->' not in out
+  (row,) = json.loads((workdir / 'report.json').read_text())['rows']
+  assert row['accuracy_finetuned'] is None
+  assert set(row['weights']) == {'decomposed'}
+  names = {path.name for path in (workdir / 'weights').iterdir()}
+  assert names == {'baseline.safetensors', 'svd_0.2_decomposed.safetensors'}
+  again = run('--train_epochs=1', '--finetune_steps=0', '--rates=0.2', '--schemes=svd',
+              f'--workdir={workdir}')  # fmt: skip
+  assert f'{row["accuracy_validation"]:.2%}' in again.stdout
+
+
+def test_eval_asks_the_file_and_refuses_what_it_ignores(tmp_path, eight):
+  tn.save(tmp_path / 'seven.safetensors', eight, notes=NOTES | {'seed': 7})
+  flag = f'--eval={tmp_path}/seven.safetensors'
+  found = parse(Config, ['main', flag], '')
+  assert (found.dataset, found.model, found.seed) == ('digits', 'resnet8', 7)
+  assert parse(Config, ['main', flag, '--dataset=digits', '--model=resnet8', '--seed=7'], '')
+  for other in ('--seed=0', '--model=resnet14', '--dataset=cifar10'):
+    with pytest.raises(ValueError, match=f'was trained with {other.split("=")[0]}='):
+      parse(Config, ['main', flag, other], '')
+  allowed = {'eval', 'dataset', 'data_dir', 'download', 'model', 'seed', 'compile_cache'}
+  for name, default, about in declared(Config):
+    if about.flag and name not in allowed:
+      value = 'x' if default is None else str(default).strip('()').replace("'", '').replace(' ', '')
+      value = '1' if name in ('processes', 'process', 'seeds') or 'epochs' in name else value
+      value = '1' if name in ('finetune_steps', 'batch_size') else value
+      with pytest.raises(ValueError, match=f'--{name} has no meaning beside --eval'):
+        parse(Config, ['main', flag, f'--{name}={value}'], '')
+  net = network.build('resnet14_v2', 'cifar10', 0)
+  tn.save(tmp_path / 'user.safetensors', net)
+  flags = [f'--eval={tmp_path}/user.safetensors', f'--data_dir={tmp_path}']
+  found = parse(Config, ['main', *flags], '')
+  assert (found.dataset, found.model) == ('cifar10', 'resnet14_v2')
+  names = [f'layer{i}.{j}.conv{k}.weight' for i in (1, 2, 3) for j in (0, 1, 2) for k in (1, 2)]
+  np.savez(tmp_path / 'foreign.npz', **{name: np.ones(1) for name in names})
+  flags[0] = f'--eval={tmp_path}/foreign.npz'
+  assert parse(Config, ['main', *flags], '').model == 'resnet20'
+  assert parse(Config, ['main', *flags, '--model=resnet8'], '').model == 'resnet8'
 
 
 IMPORTS = ('experiments.common.job', 'experiments.compress.study')
@@ -255,7 +391,9 @@ def test_interrupt_while_loading(tmp_path):
   process = subprocess.Popen(
     command(f'--workdir={tmp_path / "run"}'), cwd=ROOT, stdout=-1, stderr=-1, text=True
   )
-  time.sleep(6)
+  status, ours = pathlib.Path(f'/proc/{process.pid}/status'), 1 << (signal.SIGTERM - 1)
+  while not int(re.search(r'SigCgt:\s*(\w+)', status.read_text())[1], 16) & ours:
+    time.sleep(0.1)  # imports take as long as the machine is busy
   process.send_signal(signal.SIGINT)
   _, errors = process.communicate(timeout=60)
   assert process.returncode == 130
@@ -319,6 +457,11 @@ def test_damaged_weights_name_file_and_array(tmp_path, eight):
   old_file(path, eight, {'dataset': 'digits'})
   with pytest.raises(ValueError, match='a.safetensors has a damaged description'):
     network.description(path)
+  for notes in (3, [], NOTES | {'model': 3}, NOTES | {'seed': 'x'}):
+    tn.save(path, eight)
+    old_file(path, eight, tn.compression.describe(path) | {'notes': notes, 'format': 0})
+    with pytest.raises(ValueError, match='a.safetensors has a damaged description'):
+      network.description(path)
   np.savez(tmp_path / 'b.npz', **{'conv1.weight': np.full((32, 1, 3, 3), np.inf)})
   assert network.description(tmp_path / 'b.npz') is None
   with pytest.raises(ValueError, match=r"b.npz.*'conv1.weight'.*NaN or infinities"):

@@ -141,7 +141,7 @@ def test_random_starts_need_a_key():
   for bad in ({'init': 'random'}, {'restarts': 2}):
     with pytest.raises(ValueError, match='key=None'):
       tn.tr_als(x, 2, **bad)
-  with pytest.raises(ValueError, match="init='hosvd' must be 'svd' or 'random'"):
+  with pytest.raises(ValueError, match="init='hosvd'.*svd"):
     tn.tr_als(x, 2, init='hosvd')
   with pytest.raises(ValueError, match='restarts=0'):
     tn.tr_als(x, 2, restarts=0)

@@ -111,7 +111,7 @@ def test_correction_lowers_the_sensitivity_at_the_same_error():
     (lambda: Solver('cp_als', max_iters=0), 'max_iters=0'),
     (lambda: Solver('cp_als', tol=-1.0), 'tol=-1.0'),
     (lambda: Solver('cp_als', init='svd'), "init='svd'"),
-    (lambda: Solver('tr_als', init='hosvd'), "init='hosvd'.*'svd'"),
+    (lambda: Solver('tr_als', init='hosvd'), "init='hosvd'.*svd"),
     (lambda: tn.schemes.tk(rate=0.1, solver=Solver('cp_als')), 'tk: .*cp_als.*Tucker.*hosvd, hooi'),
     (lambda: Scheme.from_dict({'name': 'tk', 'rat': 0.1}), 'describes no scheme'),
   ],

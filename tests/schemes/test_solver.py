@@ -93,7 +93,8 @@ def test_correction_lowers_the_sensitivity_at_the_same_error():
 
   def fit(correct):
     solver = Solver('cp_als', max_iters=600, tol=0.0, correct=correct)
-    found = tn.schemes.cp(ranks=8, solver=solver).bind(weight.shape).fit(weight, KEY)
+    p = tn.schemes.cp(ranks=8, solver=solver).bind(weight.shape)
+    found = jax.jit(p.fit)(weight, KEY)  # the correction is compiled anyway; its start now too
     factors = tuple(f.reshape(-1, 8) for f in found.factors.values())
     return tn.decompositions.sensitivity(tn.CP(jnp.ones(8), factors)), found.relative_error
 

@@ -68,22 +68,43 @@ def at_unit_scale(kernel: Callable[..., Decomposition]) -> Callable[..., Decompo
 
   @functools.wraps(kernel)
   def scaled(x: Array, *args: object, **options: object) -> Decomposition:
-    xp = namespace(x)
-    size = fixed(peak(x)).astype(working_dtype(x.real.dtype))
-    exponent = xp.where(xp.isfinite(size) & (size > 0), xp.frexp(size)[1], 0)
-    d = kernel(_shifted(x, -exponent), *args, **options)
-    (first, *rest), tree = jax.tree.flatten(d.tensor)
-    limits = jnp.finfo(x.dtype)
-    most = xp.clip(exponent, limits.minexp // 4 * 3, limits.maxexp // 4 * 3) if rest else exponent
-    arrays = [_shifted(first, most), *rest]
-    if rest:
-      arrays[-1] = _shifted(rest[-1], exponent - most)
-    fits = xp.isfinite(peak(arrays[0])) & xp.isfinite(peak(arrays[-1]))
-    error = xp.where(fits, d.relative_error, xp.inf).astype(d.relative_error.dtype)
-    tensor = jax.tree.unflatten(tree, arrays)
-    return dataclasses.replace(d, tensor=tensor, relative_error=error)
+    exponent = _exponent(x)
+    return _rescaled(kernel(_shifted(x, -exponent), *args, **options), exponent, x.dtype)
 
   return scaled
+
+
+def in_range(kernel: Callable[..., Decomposition], x: Array, *args: object) -> Decomposition:
+  """`kernel(x, *args)`, at unit scale where squares of entries would leave the range.
+
+  For the direct methods, which a copy of the tensor would slow down: none is made in the usual
+  range, nor of a traced tensor, whose scale is not known.
+  """
+  if isinstance(x, jax.core.Tracer):
+    return kernel(x, *args)
+  limits, exponent = jnp.finfo(x.dtype), math.frexp(float(_peak(x)))[1]
+  if limits.minexp // 2 < exponent < limits.maxexp // 3:
+    return kernel(x, *args)
+  return _rescaled(kernel(_shifted(x, -exponent), *args), jnp.asarray(exponent), x.dtype)
+
+
+def _exponent(x: Array) -> Array:
+  """Of the power of two above the largest entry; 0 for a tensor of zeros or that is not finite."""
+  xp = namespace(x)
+  size = fixed(peak(x)).astype(working_dtype(x.real.dtype))
+  return xp.where(xp.isfinite(size) & (size > 0), xp.frexp(size)[1], 0)
+
+
+def _rescaled(d: Decomposition, exponent: Array, dtype: jnp.dtype) -> Decomposition:
+  (first, *rest), tree = jax.tree.flatten(d.tensor)
+  xp, limits = namespace(first), jnp.finfo(dtype)
+  most = xp.clip(exponent, limits.minexp // 4 * 3, limits.maxexp // 4 * 3) if rest else exponent
+  arrays = [_shifted(first, most), *rest]
+  if rest:
+    arrays[-1] = _shifted(rest[-1], exponent - most)
+  fits = xp.isfinite(peak(arrays[0])) & xp.isfinite(peak(arrays[-1]))
+  error = xp.where(fits, d.relative_error, xp.inf).astype(d.relative_error.dtype)
+  return dataclasses.replace(d, tensor=jax.tree.unflatten(tree, arrays), relative_error=error)
 
 
 def _shifted(a: Array, exponent: Array) -> Array:

@@ -14,6 +14,7 @@ from tnjax.decompositions._prepare import (
   at_unit_scale,
   check_input,
   check_iteration,
+  in_range,
   widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
@@ -70,12 +71,12 @@ def tr_svd(
   if ranks is not None:
     ranks = ranks_lib.tr_ranks(x.shape, ranks)
   if tol is None:
-    return _svd_jitted(x, ranks)
+    return in_range(_svd_jitted, x, ranks)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tr_ranks(x.shape, tr_ranks_for(data, tol, ranks)),
-    partial(_svd_jitted, x),
+    partial(in_range, _svd_jitted, x),
   )
 
 
@@ -122,7 +123,6 @@ def tr_als(
   return _als_jitted(x, key, ranks_lib.tr_ranks(x.shape, ranks), max_iters, tol, init, restarts)
 
 
-@at_unit_scale
 def tr_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
   dense = widened(x)

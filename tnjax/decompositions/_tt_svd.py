@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import at_unit_scale, check_input, widened
+from tnjax.decompositions._prepare import check_input, in_range, widened
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tt_ranks_for
 from tnjax.formats import TT
@@ -54,16 +54,15 @@ def tt_svd(
   if ranks is not None:
     ranks = ranks_lib.tt_ranks(x.shape, ranks)
   if tol is None:
-    return _jitted(x, ranks)
+    return in_range(_jitted, x, ranks)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tt_ranks(x.shape, tt_ranks_for(data, tol, ranks)),
-    partial(_jitted, x),
+    partial(in_range, _jitted, x),
   )
 
 
-@at_unit_scale
 def tt_svd_kernel(x: Array, ranks: tuple[int, ...]) -> Decomposition:
   """`ranks` are within what the shape allows."""
   dense = widened(x)

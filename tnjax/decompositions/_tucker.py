@@ -12,6 +12,7 @@ from tnjax.decompositions._prepare import (
   at_unit_scale,
   check_input,
   check_iteration,
+  in_range,
   relative,
   widened,
 )
@@ -72,12 +73,12 @@ def hosvd(
   if ranks is not None:
     ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
   if tol is None:
-    return _hosvd_jitted(x, ranks, modes)
+    return in_range(_hosvd_jitted, x, ranks, modes)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tucker_ranks(x.shape, tucker_ranks_for(data, tol, modes, ranks), modes),
-    lambda found: _hosvd_jitted(x, found, modes),
+    lambda found: in_range(_hosvd_jitted, x, found, modes),
   )
 
 
@@ -162,7 +163,6 @@ def _truncate(
   return core, tuple(factors)
 
 
-@at_unit_scale
 def hosvd_kernel(x: Array, ranks: tuple[int, ...], modes: tuple[int, ...]) -> Decomposition:
   """`ranks`, one per entry of `modes`, are within what the shape allows."""
   ranks = _all_ranks(x.shape, ranks, modes)

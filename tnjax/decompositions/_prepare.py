@@ -16,6 +16,11 @@ from tnjax.ops import fixed, integer, namespace, numeric, peak, tolerance, worki
 
 def check_input(x: Array, name: str = 'x') -> Array:
   """The input as an array, or a ValueError that says what to pass instead."""
+  return sized_input(x, name)[0]
+
+
+def sized_input(x: Array, name: str = 'x') -> tuple[Array, float | None]:
+  """`check_input`, and the size of the largest entry, which is not known of a traced tensor."""
   x = numeric(x, name)
   if not jnp.issubdtype(x.dtype, jnp.inexact):
     raise ValueError(
@@ -28,16 +33,17 @@ def check_input(x: Array, name: str = 'x') -> Array:
     raise ValueError(
       f'{name} has shape {x.shape}, with an empty mode; all sizes must be at least 1'
     )
-  if not isinstance(x, jax.core.Tracer):
-    size = float(_peak(x))
-    if not math.isfinite(size):
-      raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
-    if size < float(jnp.finfo(x.dtype).tiny) and x.is_fully_addressable and np.asarray(x).any():
-      raise ValueError(
-        f'{name} of shape {x.shape} has no entry above {jnp.finfo(x.dtype).tiny:.1e}; XLA takes '
-        'smaller ones for zero, so multiply it by a power of two first'
-      )
-  return x
+  if isinstance(x, jax.core.Tracer):
+    return x, None
+  size = float(_peak(x))
+  if not math.isfinite(size):
+    raise ValueError(f'{name} of shape {x.shape} has NaN or infinite entries; clean it first')
+  if size < float(jnp.finfo(x.dtype).tiny) and x.is_fully_addressable and np.asarray(x).any():
+    raise ValueError(
+      f'{name} of shape {x.shape} has no entry above {jnp.finfo(x.dtype).tiny:.1e}; XLA takes '
+      'smaller ones for zero, so multiply it by a power of two first'
+    )
+  return x, size
 
 
 _peak = jax.jit(peak)
@@ -74,15 +80,17 @@ def at_unit_scale(kernel: Callable[..., Decomposition]) -> Callable[..., Decompo
   return scaled
 
 
-def in_range(kernel: Callable[..., Decomposition], x: Array, *args: object) -> Decomposition:
+def in_range(
+  kernel: Callable[..., Decomposition], size: float | None, x: Array, *args: object
+) -> Decomposition:
   """`kernel(x, *args)`, at unit scale where squares of entries would leave the range.
 
   For the direct methods, which a copy of the tensor would slow down: none is made in the usual
-  range, nor of a traced tensor, whose scale is not known.
+  range, nor of a traced tensor. `size` as `sized_input` gives it.
   """
-  if isinstance(x, jax.core.Tracer):
+  if size is None:
     return kernel(x, *args)
-  limits, exponent = jnp.finfo(x.dtype), math.frexp(float(_peak(x)))[1]
+  limits, exponent = jnp.finfo(x.dtype), math.frexp(size)[1]
   if limits.minexp // 2 < exponent < limits.maxexp // 3:
     return kernel(x, *args)
   return _rescaled(kernel(_shifted(x, -exponent), *args), jnp.asarray(exponent), x.dtype)

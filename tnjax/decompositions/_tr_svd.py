@@ -15,6 +15,7 @@ from tnjax.decompositions._prepare import (
   check_input,
   check_iteration,
   in_range,
+  sized_input,
   widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
@@ -66,17 +67,17 @@ def tr_svd(
   >>> d.tensor.ranks, bool(d.relative_error < 1e-6)
   ((1, 1, 1), True)
   """
-  x = check_input(x)
+  x, size = sized_input(x)
   tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tr_ranks(x.shape, ranks)
   if tol is None:
-    return in_range(_svd_jitted, x, ranks)
+    return in_range(_svd_jitted, size, x, ranks)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tr_ranks(x.shape, tr_ranks_for(data, tol, ranks)),
-    partial(in_range, _svd_jitted, x),
+    partial(in_range, _svd_jitted, size, x),
   )
 
 
@@ -163,8 +164,13 @@ def tr_als_kernel(
 
   svd, _ = svd_ring(dense, ranks)
   random = partial(_random_ring, dense, ranks)
-  one = lambda tree: jax.tree.map(lambda a: a[None], tree)  # noqa: E731
-  joined = lambda *trees: jax.tree.map(lambda *a: xp.concatenate(a), *trees)  # noqa: E731
+
+  def one(tree: object) -> object:
+    return jax.tree.map(lambda a: a[None], tree)
+
+  def joined(*trees: object) -> object:
+    return jax.tree.map(lambda *a: xp.concatenate(a), *trees)
+
   if restarts == 1:  # without a batch, so that reverse mode says what it lacks
     start = svd if init == 'svd' else varying_with(random(key), dense)
     tensors, histories = one(run(start))

@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from tnjax import ranks as ranks_lib
-from tnjax.decompositions._prepare import check_input, in_range, widened
+from tnjax.decompositions._prepare import in_range, sized_input, widened
 from tnjax.decompositions._record import Decomposition, direct
 from tnjax.decompositions._tolerance import by_tolerance, check_choice, host, tt_ranks_for
 from tnjax.formats import TT
@@ -49,17 +49,17 @@ def tt_svd(
   >>> tt_svd(x, tol=1e-3).tensor.ranks
   (2, 2)
   """
-  x = check_input(x)
+  x, size = sized_input(x)
   tol = check_choice(x, ranks, tol)
   if ranks is not None:
     ranks = ranks_lib.tt_ranks(x.shape, ranks)
   if tol is None:
-    return in_range(_jitted, x, ranks)
+    return in_range(_jitted, size, x, ranks)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tt_ranks(x.shape, tt_ranks_for(data, tol, ranks)),
-    partial(in_range, _jitted, x),
+    partial(in_range, _jitted, size, x),
   )
 
 

@@ -14,6 +14,7 @@ from tnjax.decompositions._prepare import (
   check_iteration,
   in_range,
   relative,
+  sized_input,
   widened,
 )
 from tnjax.decompositions._record import Decomposition, direct, relative_error
@@ -67,18 +68,18 @@ def hosvd(
   >>> hosvd(jnp.ones((3, 4, 5)), tol=1e-3).tensor.ranks
   (1, 1, 1)
   """
-  x = check_input(x)
+  x, size = sized_input(x)
   tol = check_choice(x, ranks, tol)
   modes = _checked_modes(x.shape, modes)
   if ranks is not None:
     ranks = ranks_lib.tucker_ranks(x.shape, ranks, modes)
   if tol is None:
-    return in_range(_hosvd_jitted, x, ranks, modes)
+    return in_range(_hosvd_jitted, size, x, ranks, modes)
   data = host(x)
   return by_tolerance(
     tol,
     lambda tol: ranks_lib.tucker_ranks(x.shape, tucker_ranks_for(data, tol, modes, ranks), modes),
-    lambda found: in_range(_hosvd_jitted, x, found, modes),
+    lambda found: in_range(_hosvd_jitted, size, x, found, modes),
   )
 
 

@@ -19,43 +19,28 @@ Results go to --workdir: report.json, summary.csv, accuracy_vs_compression.png, 
 loss.png, weights/.
 """
 
-import functools
 from collections.abc import Callable
 
-from experiments.common import data, job, mesh
+from experiments.classifier import config as classifier
+from experiments.classifier import network
+from experiments.classifier.seeded import EVAL_BATCH
+from experiments.common import data, job
 from experiments.common.classification import evaluate
-from experiments.compress import network
 from experiments.compress.config import Config
-from experiments.compress.seeded import EVAL_BATCH
 from experiments.compress.study import Study, check
 
 
 def prepare(this: job.Job) -> Study | None:
   """Checks all there is to check and returns the study; --eval evaluates, and that is all."""
   config = this.config
-  load = functools.lru_cache(maxsize=1)(functools.partial(_load, this))
+  load = classifier.loader(this)
   if config.eval is not None:
     _evaluate(this, load)
     return None
   this.check()
-  for seed in config.seeds:
-    _check_seed(config.weights, seed)
-  model = network.build(config.model, config.dataset, config.seed)
-  if config.weights is not None:
-    network.check_dense(config.weights, network.load(config.weights, model))
-  check(config, model)
-  size = min(config.batch_size, len(load(config.seed).train))
-  mesh.check_batch(this.mesh, size)
+  check(config, classifier.untrained(this))
+  classifier.check_batch(this, load)
   return Study(this, load)
-
-
-def _load(this: job.Job, seed: int) -> data.Dataset:
-  config = this.config
-  if config.dataset == 'digits':
-    return data.digits(seed)
-  if config.download:
-    data.download_cifar10(config.data_dir, this.progress)
-  return data.cifar10(config.data_dir, seed)
 
 
 def _evaluate(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
@@ -66,16 +51,6 @@ def _evaluate(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
   this.progress.print(
     f'{config.eval}: test accuracy {accuracy:.2%} on {len(dataset.test):,} images'
   )
-
-
-def _check_seed(path: str | None, seed: int) -> None:
-  """The digits are split by the seed: another one would test on images that were trained on."""
-  about = None if path is None else network.description(path)
-  if about is not None and about['dataset'] == 'digits' and about['seed'] != seed:
-    raise ValueError(
-      f'{path} was trained with --seed={about["seed"]}, which decides the test images; this run '
-      f'has --seed={seed}'
-    )
 
 
 if __name__ == '__main__':

@@ -3,9 +3,9 @@
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
 
+from experiments.classifier.seeded import named
 from experiments.common import mesh, results
 from experiments.common.data import Dataset
-from experiments.compress.seeded import named
 
 _NUMBERS = (
   'rate', 'kernel_params_ratio', 'params_ratio', 'macs_ratio', 'relative_error',

@@ -7,12 +7,12 @@ import jax
 from flax import nnx
 
 import tnjax as tn
+from experiments.classifier.seeded import Seeded
 from experiments.common import grid, job, plots, results
 from experiments.common.data import Dataset
 from experiments.common.metrics import Metrics
 from experiments.compress import resume
 from experiments.compress.config import Config
-from experiments.compress.seeded import Seeded
 from experiments.compress.table import mean, table
 
 

@@ -13,19 +13,17 @@ import subprocess
 import sys
 import time
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import save_file
 
 import tnjax as tn
+from experiments.classifier import network
 from experiments.common import data, job, results
 from experiments.common.config import declared, parse
 from experiments.common.metrics import Metrics
 from experiments.common.progress import Progress
-from experiments.compress import network
 from experiments.compress.config import Config
 from experiments.compress.study import Study
 from experiments.compress.table import table
@@ -287,8 +285,11 @@ def test_without_fine_tuning_there_is_no_copy_and_no_accuracy_of_it(tmp_path):
   assert f'{row["accuracy_validation"]:.2%}' in again.stdout
 
 
-def test_eval_asks_the_file_and_refuses_what_it_ignores(tmp_path, eight):
-  tn.save(tmp_path / 'seven.safetensors', eight, notes=NOTES | {'seed': 7})
+def test_eval_asks_the_file_and_refuses_what_it_ignores(tmp_path):
+  notes = {
+    'dataset': 'digits', 'model': 'resnet8', 'seed': 7, 'layers': '.*', 'scheme': None, 'rate': None
+  }  # fmt: skip
+  tn.save(tmp_path / 'seven.safetensors', network.build('resnet8', 'digits', 0), notes=notes)
   flag = f'--eval={tmp_path}/seven.safetensors'
   found = parse(Config, ['main', flag], '')
   assert (found.dataset, found.model, found.seed) == ('digits', 'resnet8', 7)
@@ -371,13 +372,6 @@ def test_bad_settings(changes, words):
     config(**changes)
 
 
-def test_weights_of_another_architecture_name_both_shapes(finished):
-  workdir, _ = finished
-  path = workdir / 'weights' / 'baseline.safetensors'
-  with pytest.raises(ValueError, match=r"'conv/kernel'.*\(3, 3, 1, 32\).*\(3, 3, 3, 16\)"):
-    network.load(path, network.build('resnet8', 'cifar10', 0))
-
-
 def test_another_seed_would_test_on_trained_images(finished, one_device):
   workdir, _ = finished
   path = workdir / 'weights' / 'baseline.safetensors'
@@ -399,93 +393,3 @@ def test_interrupt_while_loading(tmp_path):
   assert process.returncode == 130
   assert 'interrupted' in errors
   assert 'Traceback' not in errors
-
-
-def test_bad_networks():
-  for name in ('vgg', 'resnet9', 'resnet8_v3'):
-    with pytest.raises(ValueError, match=f'--model={name}'):
-      network.build(name, 'digits', 0)
-
-
-NOTES = {
-  'dataset': 'digits', 'model': 'resnet8', 'seed': 0, 'layers': 'stages/.*', 'scheme': None,
-  'rate': None,
-}  # fmt: skip
-
-
-def old_file(path, model, about):
-  """As the job wrote them before there was tn.save."""
-  state = nnx.to_flat_state(nnx.state(model))
-  arrays = {'/'.join(map(str, name)): np.asarray(v[...]) for name, v in state}
-  arrays = {k: v for k, v in arrays.items() if not k.endswith('index_key')}
-  save_file(arrays, path, {'tnjax': json.dumps(about)})
-
-
-@pytest.fixture(scope='module')
-def eight():
-  return network.build('resnet8', 'digits', 0)
-
-
-def test_files_of_all_kinds_load(tmp_path, eight):
-  small, _ = tn.compress(eight, (('stages/2/0/.*', tn.schemes.svd(rate=0.2)),))
-  svd = NOTES | {'scheme': 'svd', 'rate': 0.2, 'layers': 'stages/2/0/.*'}
-  tn.save(tmp_path / 'new.safetensors', small, notes=svd)
-  old_file(tmp_path / 'old.safetensors', small, svd)
-  tn.save(tmp_path / 'user.safetensors', small, notes={'epoch': 3})
-  other = network.build('resnet8', 'digits', 1)
-  for name, notes in (('new', svd), ('old', svd), ('user', None)):
-    path = tmp_path / f'{name}.safetensors'
-    assert network.description(path) == notes
-    found = network.load(path, other)
-    jax.tree.map(np.testing.assert_array_equal, nnx.state(found), nnx.state(small))
-    with pytest.raises(ValueError, match=f"{name}.*'stages/2/0/conv1' is compressed already"):
-      network.check_dense(path, found)
-
-
-def test_damaged_weights_name_file_and_array(tmp_path, eight):
-  bad = nnx.clone(eight)
-  bad.conv.kernel[...] = bad.conv.kernel[...].at[0, 0, 0, 0].set(jnp.nan)
-  path = tmp_path / 'a.safetensors'
-  tn.save(path, bad, notes=NOTES)
-  with pytest.raises(ValueError, match=r"a.safetensors.*'conv/kernel'.*NaN"):
-    network.load(path, eight)
-  content = bytearray(path.read_bytes())
-  content[-9] ^= 1
-  path.write_bytes(content)
-  with pytest.raises(ValueError, match=r"a.safetensors.*'stages/.*sha256"):
-    network.load(path, eight)
-  old_file(path, eight, {'dataset': 'digits'})
-  with pytest.raises(ValueError, match='a.safetensors has a damaged description'):
-    network.description(path)
-  for notes in (3, [], NOTES | {'model': 3}, NOTES | {'seed': 'x'}):
-    tn.save(path, eight)
-    old_file(path, eight, tn.compression.describe(path) | {'notes': notes, 'format': 0})
-    with pytest.raises(ValueError, match='a.safetensors has a damaged description'):
-      network.description(path)
-  np.savez(tmp_path / 'b.npz', **{'conv1.weight': np.full((32, 1, 3, 3), np.inf)})
-  assert network.description(tmp_path / 'b.npz') is None
-  with pytest.raises(ValueError, match=r"b.npz.*'conv1.weight'.*NaN or infinities"):
-    network.load(tmp_path / 'b.npz', eight)
-
-
-def test_resnet32_scores_what_it_should(shared_data, tmp_path):
-  """The trained network of the data folder, from our own model: 92.63 % on the first thousand.
-
-  The whole test set takes a minute on two cores; a thousand images tell a wrong model apart.
-  """
-  done = subprocess.run(
-    [sys.executable, shared_data / 'unpack.py', tmp_path], capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
-  dataset = data.cifar10(str(tmp_path), 0)
-  model = network.build('resnet32', 'cifar10', 0)
-  model = network.load(shared_data / 'weights' / 'resnet32.npz', model)
-  images, labels = dataset.test.images[:1000], dataset.test.labels[:1000]
-  graph, state = nnx.split(model)
-  hits = nnx.merge(graph, state)(jnp.asarray(images / 255.0, 'float32')).argmax(-1) == labels
-  assert float(hits.mean()) == pytest.approx(0.9263, abs=0.02)
-  table = tn.compression.plan(
-    model, (('stages/.*', tn.schemes.svd(rate=0.1)),), input_shape=(32, 32, 3)
-  )
-  assert table.dense_params == 464154
-  assert sum(row.dense_params for row in table.compressed) == 460800

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 import tnjax as tn
-from experiments.compress import network
+from experiments.classifier import network
 from experiments.compress.config import Config
 
 RESULTS = pathlib.Path(__file__).parents[3] / 'docs' / 'results'

@@ -5,12 +5,12 @@ import pathlib
 from flax import nnx
 
 import tnjax as tn
+from experiments.classifier import network
 from experiments.common import job, mesh, results, train
 from experiments.common.checkpoint import Checkpoint
 from experiments.common.classification import Batches, cross_entropy, evaluate
 from experiments.common.data import Dataset, Split
 from experiments.common.metrics import Metrics
-from experiments.compress import network
 
 EVAL_BATCH = 500
 
@@ -19,7 +19,7 @@ class Seeded:
   """What every row of one seed starts from.
 
   Args:
-    this: the job.
+    this: the job, its settings a `classifier.Config`.
     folder: of the results.
     dataset: as split by the seed.
     seed: of initialisation, order, augmentation and random decompositions.
@@ -44,8 +44,9 @@ class Seeded:
   def facts(self) -> dict:
     """What the report says of the network before compression."""
     config = self.config
-    rules = config.rules(config.schemes[0], config.rates[0])
-    table = tn.compression.plan(self.model, rules, input_shape=self.dataset.image_shape)
+    table = tn.compression.plan(
+      self.model, ((config.layers, None),), input_shape=self.dataset.image_shape
+    )
     return {
       'accuracy': self.accuracy(self.model, self.dataset.test),
       'accuracy_validation': self.accuracy(self.model, self.dataset.validation),

@@ -1,0 +1,1 @@
+"""What the jobs share that start from a trained image classifier."""

@@ -18,14 +18,16 @@ TOY = pathlib.Path(__file__).with_name('toy_job.py')
 
 @pytest.fixture
 def start(one_device):
-  """Starts the toy job."""
+  """Starts the toy job, with the signals that a terminal gives it, under `nohup` too."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
   def started(*flags):
     command = [sys.executable, TOY, *flags]
     env = one_device | {'PYTHONPATH': str(ROOT)}
     return subprocess.Popen(command, env=env, cwd=ROOT, text=True, stdout=-1, stderr=-1)
 
-  return started
+  yield started
+  signal.signal(signal.SIGHUP, before)
 
 
 def test_every_way_to_stop_saves_says_how_to_go_on_and_goes_on(start, tmp_path):

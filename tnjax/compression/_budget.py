@@ -79,14 +79,7 @@ def budget(
   )
   if not jobs:
     raise ValueError(f'the rules {rules} leave every layer dense, so there is nothing to choose')
-  rows = {row.path: row for row in report.layers}
-  offers, norms = {}, {}
-  for path, job in jobs.items():
-    weights = _folded(job)
-    found = options(job.parametrization, weights, _counter(job, calls if unit == 'macs' else {}))
-    paths = (path, *(place.path for place in job.shared))
-    offers[path] = _with_dense(found, sum(getattr(rows[p], f'dense_{unit}') for p in paths))
-    norms[path] = sum(float(np.vdot(x, x).real) for x in weights)
+  offers = _offers(jobs, report, calls, unit)
   fixed = total - sum(int(offer.costs[0]) for offer in offers.values())
   least = fixed + sum(int(offer.costs.min()) for offer in offers.values())
   if limit < least:
@@ -96,16 +89,37 @@ def budget(
     )
   costs, errors = zip(*((offer.costs, offer.errors) for offer in offers.values()))
   found = allocate(costs, errors, limit - fixed)
-  chosen, spent = [], []
-  for (path, offer), k in zip(offers.items(), found.choices):
-    ranks, cost, error = tuple(offer.ranks[k].tolist()), int(offer.costs[k]), float(offer.errors[k])
-    scheme = dataclasses.replace(jobs[path].scheme, ranks=ranks) if k else None
-    name, ranks = (scheme.name, ranks) if k else (None, ())
-    for place in (jobs[path].place, *jobs[path].shared):
-      chosen.append((re.escape(place.path), scheme))
-    spent.append(LayerBudget(path, name, ranks, cost, int(offer.costs[0]), error, norms[path]))
+  chosen, spent = _chosen(jobs, offers, found.choices)
   totals = (unit, limit, fixed + found.cost, total, found.error, found.lower_bound)
-  return tuple(chosen), BudgetReport(tuple(spent), *totals)
+  return chosen, BudgetReport(spent, *totals)
+
+
+def _offers(jobs: dict[str, Job], report: Report, calls: Calls, unit: str) -> dict[str, Options]:
+  """What every layer can choose among; the first is to stay as it is."""
+  rows = {row.path: row for row in report.layers}
+  offers = {}
+  for path, job in jobs.items():
+    found = options(
+      job.parametrization, _folded(job), _counter(job, calls if unit == 'macs' else {})
+    )
+    paths = (path, *(place.path for place in job.shared))
+    offers[path] = _with_dense(found, sum(getattr(rows[p], f'dense_{unit}') for p in paths))
+  return offers
+
+
+def _chosen(
+  jobs: dict[str, Job], offers: dict[str, Options], choices: Sequence[int]
+) -> tuple[tuple[tuple[str, Scheme | None], ...], tuple[LayerBudget, ...]]:
+  """Rules with the ranks of the choices, and what each layer spends."""
+  rules, spent = [], []
+  for (path, offer), k in zip(offers.items(), choices):
+    job, ranks = jobs[path], tuple(offer.ranks[k].tolist()) if k else ()
+    scheme = dataclasses.replace(job.scheme, ranks=ranks) if k else None
+    rules += [(re.escape(place.path), scheme) for place in (job.place, *job.shared)]
+    norm = sum(float(np.linalg.norm(w)) ** 2 for w in job.place.weights)
+    cost, dense, error = int(offer.costs[k]), int(offer.costs[0]), float(offer.errors[k])
+    spent.append(LayerBudget(path, scheme and scheme.name, ranks, cost, dense, error, norm))
+  return tuple(rules), tuple(spent)
 
 
 def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:

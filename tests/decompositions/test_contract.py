@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tnjax as tn
+from tests.decompositions.examples import KEY, SHAPE, complex_tensor, dense, gap, tensor
 from tnjax.decompositions import solve
-
-KEY = jax.random.key(7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,27 +44,7 @@ methods = pytest.mark.parametrize('method', METHODS, ids=repr)
 
 # What does not concern compilation runs on the host, over many shapes and ranks; the compiled
 # engine always meets rank 2 of one shape, so that each of its programs is compiled once.
-SHAPE = (4, 5, 6)
 SHAPES = (SHAPE, (5, 2, 3, 4), (7, 8))
-
-
-def dense(tensor):
-  """By NumPy, so that nothing is compiled for it."""
-  return jax.tree.map(np.asarray, tensor).full()
-
-
-def gap(x, d):
-  x = np.asarray(x)
-  return np.linalg.norm((x - dense(d.tensor)).ravel()) / (np.linalg.norm(x.ravel()) or 1)
-
-
-def tensor(shape=SHAPE, dtype='float32', seed=0):
-  return np.random.default_rng(seed).normal(size=shape).astype(jnp.dtype(dtype))
-
-
-def complex_tensor(shape, dtype, seed):
-  real, imaginary = (tensor(shape, seed=seed + i, dtype='float64') for i in (0, 1))
-  return (real + 1j * imaginary).astype(dtype)
 
 
 def fixed_sweeps(method):
@@ -248,14 +227,6 @@ def test_gradients_do_not_depend_on_the_scale(method, scale):
   np.testing.assert_allclose(scaled, unit, rtol=0.05, atol=0.05)
 
 
-def test_an_hosvd_start_of_cp_at_any_scale():
-  x = tensor()
-  unit = tn.cp_als(x, 2, KEY, init='hosvd').relative_error
-  for scale in (1e-30, 1e30):
-    found = tn.cp_als(x * np.float32(scale), 2, KEY, init='hosvd').relative_error
-    np.testing.assert_allclose(found, unit, rtol=1e-3)
-
-
 @pytest.mark.parametrize('method', [m for m in METHODS if m.name in ('hooi', 'tr_als')], ids=repr)
 def test_complex_input_in_single_precision(method):
   x = complex_tensor(SHAPE, 'complex64', 0)
@@ -374,117 +345,6 @@ def test_hooi_and_als_never_get_worse(method):
     assert len(errors) == d.num_iters
     assert (np.diff(errors) < 1e-5).all()
     np.testing.assert_allclose(errors[-1], d.relative_error, atol=1e-4)
-
-
-def test_partial_tucker_leaves_modes_alone():
-  x = tensor((3, 3, 8, 8))
-  for run in (tn.hosvd, tn.hooi):
-    d = run(x, (2, 5), modes=(2, 3))
-    assert d.tensor.factors[0] is None
-    assert d.tensor.ranks == (3, 3, 2, 5)
-    assert d.tensor.num_params == 9 * 10 + 16 + 40
-  assert tn.hosvd(x, (), modes=()).relative_error < 1e-6
-  with pytest.raises(ValueError, match='modes'):
-    tn.hosvd(x, 2, modes=(1, 1))
-
-
-@pytest.mark.parametrize('dtype', ['float32', 'float64'])
-def test_cp_recovers_a_planted_rank(dtype):
-  factors = [tensor((n, 4), dtype, n) for n in (6, 7, 8)]
-  x = np.einsum('ir,jr,kr->ijk', *factors)
-  run = (
-    tn.cp_als
-    if dtype == 'float32'
-    else lambda x, rank, key, **o: solve('cp_als', x, (rank,), key=key, **o)
-  )
-  d = run(x, 4, KEY, max_iters=2000, tol=0.0, restarts=3)
-  assert d.relative_error < 1e4 * np.finfo(dtype).eps
-
-
-def test_cp_finds_collinear_terms_under_noise():
-  """Plain sweeps end 10 to 20 % above the noise after as many sweeps."""
-  for seed, cosine in enumerate((0.9, 0.9, 0.99)):
-    rng = np.random.default_rng(seed)
-    mix = np.linalg.cholesky(np.full((5, 5), cosine) + (1 - cosine) * np.eye(5)).T
-    factors = [np.linalg.qr(rng.normal(size=(20, 5)))[0] @ mix for _ in range(3)]
-    x, noise = np.einsum('ir,jr,kr->ijk', *factors), rng.normal(size=(20, 20, 20))
-    noise *= 0.01 * np.linalg.norm(x) / np.linalg.norm(noise)
-    for init in ('random', 'hosvd'):
-      d = solve('cp_als', x + noise, (5,), key=KEY, init=init)
-      assert d.relative_error < 0.01
-
-
-def test_cp_goes_on_from_a_given_start_and_keeps_fixed_modes():
-  x = tensor()
-  start = tn.cp_als(x, 2, KEY, max_iters=3, tol=0.0)
-  assert tn.cp_als(x, 2, KEY, 3, 0.0, start.tensor).relative_error < start.relative_error
-  kept = tn.cp_als(x, 2, KEY, 3, 0.0, start.tensor, fixed=(0, -1))
-  assert kept.relative_error < start.relative_error
-  for m in (0, 2):
-    cosines = np.abs(np.asarray(kept.tensor.factors[m]).T @ np.asarray(start.tensor.factors[m]))
-    np.testing.assert_allclose(np.sort(cosines, axis=None)[-2:], 1, rtol=1e-5)
-
-
-def test_bad_starts_of_cp_say_what_is_needed():
-  x = tensor()
-  start = jax.tree.map(jnp.asarray, tn.cp_als(x, 2, KEY, max_iters=3, tol=0.0).tensor)
-  for options, words in (
-    ({'fixed': (0,)}, r'fixed=\(0,\) needs their factors'),
-    ({'init': start, 'fixed': (0, 1, 2)}, 'not all of them'),
-    ({'init': start, 'fixed': (1, 1)}, 'distinct modes'),
-    ({'init': start, 'fixed': (3,)}, 'distinct modes'),
-    ({'init': start, 'restarts': 2}, 'restarts=2'),
-    ({'init': 'svd'}, "init='svd'"),
-  ):
-    with pytest.raises(ValueError, match=words):
-      tn.cp_als(x, 2, KEY, **options)
-  with pytest.raises(ValueError, match=r'init has shape \(4, 5, 6\) and rank 2.*and 3'):
-    tn.cp_als(x, 3, KEY, init=start)
-
-
-def classical_hooi(x, ranks):
-  """||x - model||^2 after 400 textbook sweeps over the last two modes, from the HOSVD."""
-  leading = lambda m, r: np.linalg.eigh(m @ m.T)[1][:, -r:]  # noqa: E731
-  v = leading(np.moveaxis(x, 3, 0).reshape(x.shape[3], -1), ranks[1])
-  for _ in range(400):
-    u = leading(np.moveaxis(x @ v, 2, 0).reshape(x.shape[2], -1), ranks[0])
-    y = np.einsum('hwst,sr->hwtr', x, u)
-    v = leading(np.moveaxis(y, 2, 0).reshape(x.shape[3], -1), ranks[1])
-  return np.vdot(x, x) - np.sum(np.einsum('hwtr,tq->hwrq', y, v) ** 2)
-
-
-@pytest.mark.parametrize(('stage', 'ranks'), [(1, (3, 3)), (1, (7, 7)), (2, (8, 8)), (2, (16, 16))])
-def test_hooi_ends_where_classical_sweeps_end(shared_data, stage, ranks):
-  weights = np.load(shared_data / 'weights' / 'resnet32.npz')
-  for conv in ('2.conv1', '4.conv2'):
-    x = weights[f'layer{stage}.{conv}.weight'].transpose(2, 3, 1, 0)
-    least = classical_hooi(x.astype('float64'), ranks)
-    for d in (
-      tn.hooi(x, ranks, modes=(2, 3)),
-      solve('hooi', x.astype('float64'), ranks, modes=(2, 3)),
-    ):
-      assert d.converged
-      wide = jax.tree.map(lambda a: np.asarray(a, 'float64'), d.tensor)
-      assert np.sum((x - wide.full()) ** 2) <= least * (1 + 1e-6)
-
-
-def test_cp_is_canonical_and_restarts_help():
-  def check(x, run, keys):
-    one, best = run(x, KEY, init='hosvd'), run(x, KEY, restarts=5)
-    for d in (one, best):
-      weights = np.asarray(d.tensor.weights)
-      assert (np.diff(weights) <= 0).all()
-      for f in map(np.asarray, d.tensor.factors):
-        np.testing.assert_allclose(np.linalg.norm(f, axis=0), 1, rtol=1e-5)
-      for f in map(np.asarray, d.tensor.factors[:-1]):
-        assert (np.take_along_axis(f, np.abs(f).argmax(0)[None], 0) > 0).all()
-    singles = [run(x, k).relative_error for k in keys]
-    np.testing.assert_allclose(best.relative_error, min(singles), rtol=1e-3)
-
-  keys = jax.random.split(KEY, 5)
-  check(tensor(), lambda x, k, **o: tn.cp_als(x, 2, k, **o), keys)
-  x = tensor((5, 6, 7), 'float64')
-  check(x, lambda x, k, **o: solve('cp_als', x, (5,), key=k, **o), keys)
 
 
 def test_ring_ranks_beyond_the_first_mode_are_kept():

@@ -280,6 +280,8 @@ def test_bad_input_says_what_to_pass():
   x, near = border(30.0)
   with pytest.raises(ValueError, match=r'\(4, 4, 4\).*\(4, 4, 3\)'):
     cp_correct(x[..., :3], near)
+  with pytest.raises(ValueError, match='tensor is a TT; give a CP'):
+    cp_correct(x, tn.tt_svd(x, 1).tensor)
   with pytest.raises(ValueError, match='complex64'):
     cp_correct(x.astype('complex64'), near)
   with pytest.raises(ValueError, match='max_iters'):

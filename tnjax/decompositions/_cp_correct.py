@@ -92,7 +92,7 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
     first above the bound; `converged` says whether a less sensitive tensor was found.
 
   Raises:
-    ValueError: as `tt_svd`; another shape or dtype of `tensor`, or slack below 1.
+    ValueError: as `tt_svd`; `tensor` is no CP, or of another shape or dtype; slack below 1.
 
   >>> a, b = jnp.eye(2)  # x has rank 3 and is the limit of tensors of rank 2, which diverge
   >>> x = sum(jnp.einsum('i,j,k->ijk', *v) for v in ((a, a, b), (a, b, a), (b, a, a)))
@@ -107,6 +107,8 @@ def cp_correct(x: Array, tensor: CP, max_iters: int = 1000, slack: float = 1.001
   x = check_input(x)
   max_iters, _ = check_iteration(max_iters, 0.0)
   slack = number(slack, 'slack', 'of at least 1, not traced', lambda s: s >= 1)
+  if not isinstance(tensor, CP):
+    raise ValueError(f'tensor is a {type(tensor).__name__}; give a CP, such as cp_als(...).tensor')
   if tensor.shape != x.shape or tensor.dtype != x.dtype:
     raise ValueError(
       f'tensor has shape {tensor.shape} and dtype {tensor.dtype}, x has {x.shape} and {x.dtype}; '

@@ -21,7 +21,8 @@ class Cell:
     method: 'cp_als', 'hooi', 'tt_svd' or 'tt_round'.
     shapes: of all tensors that one run decomposes.
     ranks: of every tensor, as the public door takes them.
-    sweeps: of an iterative method, all of them done.
+    sweeps: of an iterative method, the most that a side may take to the error of the best; 0 for a
+      direct one.
     modes: those that HOOI decomposes; None for all.
     batched: the tensors, of equal shape, go through one vmapped call; other libraries loop.
     rank_in: TT-rank before rounding, an even number.
@@ -38,6 +39,10 @@ class Cell:
   rank_in: int = 0
   aims: tuple[tuple[str, str, float], ...] = ()
 
+  def at(self, sweeps: int | None) -> 'Cell':
+    """The cell with exactly that many sweeps; None leaves it as it is."""
+    return dataclasses.replace(self, sweeps=sweeps or self.sweeps)
+
   @property
   def aim(self) -> str | None:
     """The aims in words, or None."""
@@ -45,6 +50,8 @@ class Cell:
 
   def met(self, result: Mapping) -> bool | None:
     """Whether a result meets every aim at equal error; None where one could not be measured."""
+    if self.aims and result['tnjax']['median_seconds'] is None:
+      return False  # another side came lower
     if not self.aims or any(result[field] is None for field, _, _ in self.aims):
       return None
     reached = all(_COMPARE[sign](result[field], value) for field, sign, value in self.aims)

@@ -5,7 +5,7 @@
 
 All sides of a cell take turns in one process, at equal ranks and starts, in float32; a side runs
 once to warm up and then --repeats times. Of an iterative method each side does the least sweeps
-that bring it within 1e-4 of the least error that any side reaches (`same_error.py`). Peak memory is
+that bring it to the least error of any side (`same_error.py`). Peak memory is
 of one run, beyond the input, in a new process. Errors are computed the same way for all from what
 they return. A bound is what no implementation can avoid (`bounds.py`) at the rates of this machine,
 that of large square products and that of the cell's own. TensorLy runs its defaults

@@ -57,6 +57,7 @@ def result(
   best = min(times, key=times.get, default=None)
   errors = [v['relative_error'] for v in (others | variants).values() if 'failed' not in v]
   out = describe(cell) | {
+    'slack': cell.slack if cell.sweeps else None,
     'target_error': target,
     'tnjax': own,
     'peers': others,

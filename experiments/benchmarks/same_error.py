@@ -2,8 +2,8 @@
 
 What a sweep is differs: tnjax starts each ahead of where the last one ended, the others do not. So
 iterative methods are compared at equal errors. All sides do the most sweeps of the cell; the target
-is the least error that any of them has then, times 1 + 1e-4. The time of a side is that of the
-least sweeps that reach it.
+is the least error that any of them has then, and the cell's slack above. The time of a side is that
+of the least sweeps that reach it.
 """
 
 import contextlib
@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from experiments.benchmarks import measure, problems
 from experiments.benchmarks.cells import Cell
-
-SLACK = 1e-4
 
 
 def least(error: Callable[[int], float], target: float, most: int) -> int | None:
@@ -51,7 +49,7 @@ def climb(
       curve = _curve(name, cell, data, note)
       curve(cell.sweeps)
       curves[name] = curve
-  target = (1 + SLACK) * min(curve(cell.sweeps) for curve in curves.values())
+  target = (1 + cell.slack) * min(curve(cell.sweeps) for curve in curves.values())
   for name, curve in curves.items():
     with peer_failures(name, out[name]):
       sweeps = least(curve, target, cell.sweeps)

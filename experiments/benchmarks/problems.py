@@ -1,7 +1,7 @@
 """Inputs, tnjax's side, and errors.
 
 Inputs are seeded NumPy, and for the iterative methods as hard as trained kernels: for CP a planted
-tensor of the cell's rank plus noise of the same norm, for HOOI normal entries that fall slowly along
+tensor of the cell's rank plus noise of the same norm, for HOOI normal entries falling slowly along
 every mode. Below such errors, of .7 to .9, a planted Tucker tensor would be found in one sweep. For
 TT-SVD, whose time does not depend on them, entries are uniform in [0, 1); for rounding a TT plus
 another of a tenth of its norm.

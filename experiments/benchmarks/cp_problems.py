@@ -4,11 +4,11 @@
     python -m experiments.benchmarks.cp_problems --problems=rank_2,border_rank_2 --starts=2
 
 On every tensor of `cp_tensors.py`, from the same start and in double precision, --sweeps sweeps of:
-`tnjax` as it is; `plain`, textbook sweeps, which are the same without extrapolation; and `tensorly`
-where it is installed. The target is the least error that any of them then has, times 1 + 1e-4; a fit
-to 1e-5 is exact. A side's sweeps are those that it took to the target, its seconds their share of a
-timed run, compilation left out. `restarts` is the best of several random starts, beside the one start
-of all.
+`tnjax` as it is; `plain`, textbook sweeps, which are the same without extrapolation; and
+`tensorly` where it is installed. The target is the least error that any of them then has, times
+1 + 1e-4; a fit to 1e-5 is exact. A side's sweeps are those that it took to the target, its seconds
+their share of a timed run, compilation left out. `restarts` is the best of several random starts,
+beside the one start of all.
 
 Results go to --workdir: report.json, summary.csv.
 """

@@ -3,17 +3,21 @@
     make bench                      # all cells and peers
     python -m experiments.benchmarks.decompositions --cells='cp_.*' --peers=none --repeats=3
 
-All sides of a cell take turns in one process, at equal ranks, sweeps and starts, in float32; a side
-runs once to warm up and then --repeats times. Peak memory is of one run, beyond the input, in a new
-process. Errors are computed the same way for all from what they return. A bound is what no
-implementation can avoid (`bounds.py`) at the rates of this machine, measured first. TensorLy runs
-its defaults (`svd='truncated_svd'`); its jax back end, op by op, runs once, in its own process.
+All sides of a cell take turns in one process, at equal ranks and starts, in float32; a side runs
+once to warm up and then --repeats times. Of an iterative method each side does the least sweeps
+that bring it to the least error of any side (`same_error.py`). Peak memory is
+of one run, beyond the input, in a new process. Errors are computed the same way for all from what
+they return. A bound is what no implementation can avoid (`bounds.py`) at the rates of this machine,
+that of large square products and that of the cell's own. TensorLy runs its defaults
+(`svd='truncated_svd'`); its jax back end, op by op, runs once, in its own process, as many sweeps
+as the others need.
 
 Results go to --output after every cell, with a picture beside it; cells that it has are not
 measured again.
 """
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -23,12 +27,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from absl import app, flags, logging
 
-from experiments.benchmarks import measure, peers, problems, reference, report
-from experiments.benchmarks.cells import Cell, select
+from experiments.benchmarks import measure, one_cell, peers, problems, report
+from experiments.benchmarks.cells import select
 from experiments.common import results
 from experiments.common.progress import Progress
 
@@ -54,10 +58,9 @@ _FLOAT64 = flags.DEFINE_bool(
 )
 _FRESH = flags.DEFINE_bool('fresh', False, 'Start over where --output exists.')
 _PEAK_OF = flags.DEFINE_string(
-  'peak_of', None, 'Used by the benchmark itself: cell:side to run once in this process.'
+  'peak_of', None, 'Used by the benchmark itself: cell:side:sweeps to run once in this process.'
 )
 
-_MODULE = 'experiments.benchmarks.decompositions'
 _BEAT = 20.0  # seconds between signs of life where there is no terminal
 
 
@@ -94,7 +97,8 @@ def _benchmark(argv: list[str], progress: Progress) -> None:
       raise ValueError(f'--output={path} must end in .json')
     cells = select(_CELLS.value)
     found, absent = peers.find(tuple(_PEERS.value), tuple(_BACKENDS.value))
-    content = _started(path, found, absent)
+    settings = one_cell.Settings(_REPEATS.value, _SIDE_SECONDS.value, _PEAKS.value, _FLOAT64.value)
+    content = _started(path, found, absent, settings)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   have = {c['name'] for c in content['cells']}
@@ -112,7 +116,9 @@ def _benchmark(argv: list[str], progress: Progress) -> None:
         if not problems.available(cell):
           content['absent'][cell.name] = f'this version of tnjax has no {cell.method}'
         else:
-          content['cells'].append(_cell(cell, found, content, progress, advance))
+          with _heartbeat(progress, advance, cell.name) as note:
+            result = one_cell.measured(cell, found, settings, content, note)
+          content['cells'].append(result)
         results.write_json(path, content)
         advance(1, cell.name)
   except FloatingPointError as error:
@@ -124,7 +130,9 @@ def _benchmark(argv: list[str], progress: Progress) -> None:
   progress.print(f'wrote {path}, {picture}')
 
 
-def _started(path: pathlib.Path, found: list[str], absent: dict[str, str]) -> dict:
+def _started(
+  path: pathlib.Path, found: list[str], absent: dict[str, str], settings: one_cell.Settings
+) -> dict:
   """The report so far: that of `path` if it was measured the same way, else a new one.
 
   Raises:
@@ -135,80 +143,15 @@ def _started(path: pathlib.Path, found: list[str], absent: dict[str, str]) -> di
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       versions[package.lower()] = importlib.metadata.version(package)
   new = {
-    'command': shlex.join(['python', '-m', _MODULE, *sys.argv[1:]]),
+    'command': shlex.join(['python', '-m', one_cell.MODULE, *sys.argv[1:]]),
     'versions': versions,
     'device': results.device(),
-    'settings': {
-      'sides': found,
-      'repeats': _REPEATS.value,
-      'side_seconds': _SIDE_SECONDS.value,
-      'peaks': _PEAKS.value,
-      'float64_reference': _FLOAT64.value,
-    },
+    'git': results.git(),
+    'settings': {'sides': found, **dataclasses.asdict(settings)},
     'absent': absent,
     'cells': [],
   }
   return results.resumed(path, new, _FRESH.value) | {'absent': absent}
-
-
-def _cell(
-  cell: Cell, found: list[str], content: Mapping, progress: Progress, advance: Callable
-) -> dict:
-  """Measures one cell, all of it."""
-  with _heartbeat(progress, advance, cell.name) as note:
-    note('making the input')
-    data = problems.inputs(cell)
-    names = ['tnjax', *(['tnjax-qr'] if cell.method == 'tt_round' else [])]
-    names += [name for name in found if peers.serves(name, cell)]
-    out: dict[str, dict] = {name: {} for name in names}
-    sides = measure.copy_sides(sum(x.size for x in data))
-    for name in names:
-      if name != peers.OWN_PROCESS:
-        note(f'{name}, compiling or importing')
-        with _peer_failures(name, out[name]):
-          sides.append(measure.make_side(name, cell, data))
-
-    def inspect(side: measure.Side, result: object) -> None:
-      note(f'{side.name}, error')
-      if side.name in out:
-        with _peer_failures(side.name, out[side.name]):
-          error = problems.relative_error(cell, data, side.records(result))
-          out[side.name]['relative_error'] = error
-
-    timed = measure.rounds(sides, _REPEATS.value, _SIDE_SECONDS.value, note, inspect)
-    for side in sides:
-      if side.name in out:
-        compiled = side.compile_seconds
-        out[side.name] |= {} if compiled is None else {'compile_seconds': compiled}
-        out[side.name] |= timed[side.name]
-    copies = {side.name: timed.pop(side.name)['seconds'] for side in sides[:2]}
-    del sides
-    if _FLOAT64.value:
-      note('reference in double precision')
-      out['tnjax']['float64_relative_error'] = reference.float64_error(cell, data)
-    for name in names:
-      alone = name == peers.OWN_PROCESS
-      if (_PEAKS.value or alone) and 'failed' not in out[name]:
-        note(f'{name}, in a new process')
-        fresh = measure.in_new_process(cell, name, _MODULE)
-        if not alone:
-          fresh = {'peak_bytes': fresh.get('peak_bytes')} | (
-            {'peak_failed': fresh['failed']} if 'failed' in fresh else {}
-          )
-        out[name] |= fresh
-    rates = content['gemm_gflops'], content['copy_gbytes_per_s']
-    return report.result(cell, out, copies, *rates)
-
-
-@contextlib.contextmanager
-def _peer_failures(name: str, out: dict) -> Iterator[None]:
-  """A peer that fails is reported; tnjax failing ends the run."""
-  try:
-    yield
-  except Exception as error:  # whatever another library raises
-    if name.startswith('tnjax'):
-      raise
-    out['failed'] = measure.reason(error)
 
 
 @contextlib.contextmanager

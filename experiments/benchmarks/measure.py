@@ -21,7 +21,7 @@ from experiments.benchmarks.problems import Input, Side
 
 _GEMM = 2048  # rows and columns
 _COPY = 1 << 26  # entries, as many as in the largest TT-SVD cells
-_RATE_REPEATS = 9
+_REPEATS = 9  # of a rate
 
 Note = Callable[[str], None]  # says what is going on now
 
@@ -62,12 +62,25 @@ def rates() -> tuple[float, float]:
 
   The best of a few runs: these are what the machine can do.
   """
-  a = jax.block_until_ready(jnp.ones((_GEMM, _GEMM)))
-  product = jax.jit(lambda a: jnp.dot(a, a, precision=jax.lax.Precision.HIGHEST))
-  gemm = min(_clock(lambda: jax.block_until_ready(product(a))) for _ in range(_RATE_REPEATS))
   overwrite, _ = copy_sides(_COPY)
-  copy = min(_clock(overwrite.run) for _ in range(_RATE_REPEATS))
-  return 2 * _GEMM**3 / gemm / 1e9, 2 * 4 * _COPY / copy / 1e9
+  copy = min(_clock(overwrite.run) for _ in range(_REPEATS))
+  return product_gflops(_GEMM, _GEMM, _GEMM), 2 * 4 * _COPY / copy / 1e9
+
+
+def product_gflops(rows: int, inner: int, columns: int) -> float:
+  """Gflop/s of a product of float32 matrices (rows x inner) x (inner x columns), best of a few.
+
+  Of two forms the faster: the large matrix from the left, and the same numbers with the long side
+  summed over, (inner x rows) x (rows x columns), as CP needs it too.
+  """
+
+  def rate(m: int, k: int, n: int) -> float:
+    a, b = jax.block_until_ready((jnp.ones((m, k)), jnp.ones((k, n))))
+    product = jax.jit(lambda a, b: jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST))
+    seconds = min(_clock(lambda: jax.block_until_ready(product(a, b))) for _ in range(_REPEATS))
+    return 2 * m * k * n / seconds / 1e9
+
+  return max(rate(rows, inner, columns), rate(inner, rows, columns))
 
 
 def rounds(
@@ -138,7 +151,7 @@ def summary(seconds: Sequence[float]) -> dict:
 
 def in_new_process(cell: Cell, name: str, module: str) -> dict:
   """What `once` returns for a side, in a process of its own, or {'failed': reason}."""
-  command = [sys.executable, '-m', module, f'--peak_of={cell.name}:{name}']
+  command = [sys.executable, '-m', module, f'--peak_of={cell.name}:{name}:{cell.sweeps}']
   root = pathlib.Path(__file__).parent.parent.parent
   path = os.pathsep.join(filter(None, (str(root), os.environ.get('PYTHONPATH'))))
   env = os.environ | {'PYTHONPATH': path}
@@ -155,15 +168,15 @@ def once(name: str) -> dict:
   """Peak memory beyond the input of one run, after another to compile and warm up.
 
   Args:
-    name: 'cell:side'.
+    name: 'cell:side:sweeps', the last 0 for a direct method.
 
   Returns:
     peak_bytes, median_seconds, seconds (of the one run) and relative_error. On a GPU the peak is
     that of device memory since the process began, for tnjax. None where it cannot be had: off
     Linux, and for other libraries on a GPU.
   """
-  cell_name, _, side_name = name.partition(':')
-  (cell,) = [c for c in select('.*') if c.name == cell_name]
+  cell_name, side_name, sweeps = name.split(':')
+  (cell,) = [c.at(int(sweeps)) for c in select('.*') if c.name == cell_name]
   data = problems.inputs(cell)
   side = make_side(side_name, cell, data)
   side.prepare()

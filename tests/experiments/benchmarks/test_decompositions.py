@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 
 import tnjax as tn
-from experiments.benchmarks import bounds, measure, peers, problems, reference, report
+from experiments.benchmarks import (
+  bounds,
+  measure,
+  peers,
+  problems,
+  reference,
+  report,
+  same_error,
+)
 from experiments.benchmarks.cells import CELLS, select
 from tests.experiments import forked
 
@@ -21,6 +29,8 @@ FIELDS = {
   'name', 'method', 'shape', 'count', 'ranks', 'sweeps', 'input_bytes', 'tnjax', 'peers',
   'variants', 'copy_seconds', 'copy_new_seconds', 'bound_seconds', 'bound_kind', 'best_peer',
   'speedup_over_best_peer', 'times_bound', 'times_copy', 'error_ratio', 'aim', 'met',
+  'slack', 'target_error', 'bound_skinny_seconds', 'skinny_gflops', 'times_bound_skinny',
+  'speedup_at_least',
 }  # fmt: skip
 
 
@@ -48,8 +58,8 @@ def test_the_report_keeps_its_contract(finished):
   path, out = finished
   found = json.loads(path.read_text())
   assert set(found) == {
-    'command', 'versions', 'device', 'settings', 'absent', 'gemm_gflops', 'copy_gbytes_per_s',
-    'cells',
+    'command', 'versions', 'device', 'git', 'settings', 'absent', 'gemm_gflops',
+    'copy_gbytes_per_s', 'cells',
   }  # fmt: skip
   assert found['gemm_gflops'] > 0
   assert found['copy_gbytes_per_s'] > 0
@@ -60,18 +70,23 @@ def test_the_report_keeps_its_contract(finished):
     own = cell['tnjax']
     assert set(own) == {
       'relative_error', 'compile_seconds', 'median_seconds', 'seconds', 'peak_bytes',
-      'float64_relative_error',
+      'float64_relative_error', *(['sweeps'] if cell['sweeps'] else []),
     }  # fmt: skip
     assert len(own['seconds']) == 2
     assert min(own['seconds']) > 0
     assert own['relative_error'] == pytest.approx(own['float64_relative_error'], rel=1e-4)
     assert cell['bound_seconds'] > 0
     assert cell['times_bound'] == own['median_seconds'] / cell['bound_seconds']
+    assert cell['times_bound_skinny'] == own['median_seconds'] / cell['bound_skinny_seconds']
+    assert min(cell['skinny_gflops']) > 0
     assert cell['times_copy'] == own['median_seconds'] / cell['copy_seconds']
     assert cell['peers'] == cell['variants'] == {}
     assert cell['speedup_over_best_peer'] is None
     assert cell['name'] in out
   cp, tt = found['cells']
+  assert 1 <= cp['tnjax']['sweeps'] <= cp['sweeps']
+  assert cp['tnjax']['relative_error'] <= cp['target_error']
+  assert tt['target_error'] is None
   assert cp['met'] is None  # an aim over peers, of which there are none
   assert tt['met'] == (tt['times_copy'] <= 3)
   assert path.with_suffix('.png').read_bytes().startswith(b'\x89PNG')
@@ -115,9 +130,11 @@ def test_bounds_are_positive_and_read_at_least_the_input(cell):
   flops, read = bounds.work(cell)
   assert flops > 0
   assert read >= bounds.input_bytes(cell) > 0
-  seconds, kind = bounds.bound(cell, gemm_gflops=1e-9, copy_gbytes_per_s=1.0, copy_seconds=1.0)
+  rates = [1e-9] * len(cell.shapes)
+  seconds, kind = bounds.bound(cell, rates, copy_gbytes_per_s=1.0, copy_seconds=1.0)
   assert (seconds, kind) == (pytest.approx(flops), 'products')
-  seconds, kind = bounds.bound(cell, gemm_gflops=1e30, copy_gbytes_per_s=1e-9, copy_seconds=1e30)
+  rates = [1e30] * len(cell.shapes)
+  seconds, kind = bounds.bound(cell, rates, copy_gbytes_per_s=1e-9, copy_seconds=1e30)
   assert (seconds, kind) == (pytest.approx(read), 'streaming')
 
 
@@ -139,12 +156,18 @@ def test_every_method_runs_and_its_error_is_that_of_the_record(cell):
     assert error == pytest.approx(gap / _norm(*data), rel=1e-4)
 
 
-def test_planted_noise_is_a_tenth():
-  (cell,) = select('tiny_tucker2')
-  for x, y in zip(problems.inputs(cell), problems.inputs(cell)):
-    assert np.array_equal(x, y)
-    error = tn.hooi(jnp.asarray(x), cell.ranks[0] if x.shape[2] == 4 else cell.ranks[1], (2, 3))
-    assert error.relative_error < 0.1
+def test_inputs_are_the_same_again_and_as_hard_as_they_say():
+  (cell,) = select('cp_256x256x9_r64')
+  cell = dataclasses.replace(cell, shapes=((30, 20, 9),), ranks=((2,),))
+  (x,), (again,) = problems.inputs(cell), problems.inputs(cell)
+  assert np.array_equal(x, again)
+  left = np.linalg.svd(x.reshape(30, -1), compute_uv=False)
+  assert np.sqrt(np.sum(left[2:] ** 2) / np.sum(left**2)) == pytest.approx(0.7, abs=0.05)
+  (cell,) = select('hooi_256x256x9_r64x64x9')
+  (x,) = problems.inputs(dataclasses.replace(cell, shapes=((64, 64, 9),)))
+  sizes = np.linalg.norm(x.reshape(64, -1), axis=1)
+  slope = np.polyfit(np.log(np.arange(1, 65)), np.log(sizes), 1)[0]
+  assert slope == pytest.approx(-0.25, abs=0.05)
 
 
 def test_others_get_the_start_of_cp_als():
@@ -172,23 +195,85 @@ def test_a_peer_that_fails_is_reported_and_a_slow_side_runs_once():
   assert seen == ['tnjax']
 
 
+RATES = {'gemm_gflops': 1e-6, 'skinny_gflops': [5e-7], 'copy_gbytes_per_s': 1.0}
+COPIES = {'copy': [0.5], 'copy_new': [1.0]}
+OWN = {'median_seconds': 1.0, 'relative_error': 0.1005, 'sweeps': 2}
+
+
 def test_the_result_compares_with_the_best_peer():
   (cell,) = select('tiny_cp')
-  own = {'median_seconds': 1.0, 'relative_error': 0.1005}
   sides = {
-    'tnjax': own,
-    'tensorly-numpy': {'median_seconds': 9.0, 'relative_error': 0.1},
-    'tensorly-pytorch': {'median_seconds': 6.0, 'relative_error': 0.11},
+    'tnjax': OWN,
+    'tensorly-numpy': {'median_seconds': 9.0, 'relative_error': 0.1, 'sweeps': 3},
+    'tensorly-pytorch': {'median_seconds': 6.0, 'relative_error': 0.11, 'sweeps': 3},
     'tensorly-jax': {'median_seconds': 0.1, 'failed': 'RuntimeError: no'},
   }
-  copies = {'copy': [0.5], 'copy_new': [1.0]}
-  found = report.result(cell, sides, copies, 1e-6, 1.0)
+  found = report.result(cell, sides, COPIES, RATES, 0.11)
   assert (found['best_peer'], found['speedup_over_best_peer']) == ('tensorly-pytorch', 6.0)
+  assert found['speedup_at_least'] is None
   assert found['error_ratio'] == pytest.approx(1.005)
   assert found['times_copy'] == 2.0
+  assert found['bound_seconds'] == pytest.approx(bounds.work(cell.at(2))[0] / 1e3)  # our sweeps
+  assert found['bound_skinny_seconds'] == pytest.approx(2 * found['bound_seconds'])
   assert found['met'] is True
-  worse = report.result(cell, sides | {'tnjax': own | {'relative_error': 0.102}}, copies, 1e-6, 1.0)
+  worse = report.result(cell, sides | {'tnjax': OWN | {'relative_error': 0.102}}, COPIES, RATES)
   assert worse['met'] is False
+
+
+def test_a_side_that_never_comes_as_low_has_no_time():
+  (cell,) = select('tiny_cp')
+  never = {
+    'sweeps': None,
+    'relative_error': 0.2,
+    'median_seconds': None,
+    'most_sweeps_seconds': 7.0,
+  }
+  found = report.result(cell, {'tnjax': OWN, 'tensorly-numpy': never}, COPIES, RATES, 0.11)
+  assert found['speedup_over_best_peer'] is None
+  assert found['speedup_at_least'] == 7.0
+  assert found['met'] is None
+  peer = OWN | {'relative_error': 0.1}
+  lost = report.result(cell, {'tnjax': never, 'tensorly-numpy': peer}, COPIES, RATES, 0.11)
+  assert lost['met'] is False
+  assert lost['speedup_over_best_peer'] is lost['times_bound'] is None
+  both = {'cells': [found, lost], 'absent': {}, 'gemm_gflops': 1.0, 'copy_gbytes_per_s': 1.0}
+  for c in both['cells']:
+    c['tnjax'] = {'compile_seconds': 0.1} | c['tnjax']
+  text = report.table(both)
+  assert '> 7.00' in text
+  assert 'tnjax: 0.110000 not reached, 0.200000 after 3 sweeps' in text
+
+
+@pytest.mark.parametrize('most', [1, 2, 7, 100])
+def test_the_least_sweeps_are_found_in_few_runs(most):
+  for needed in range(1, most + 2):
+    runs = []
+
+    def error(sweeps, needed=needed, runs=runs):
+      runs.append(sweeps)
+      return 1.0 if sweeps < needed else 0.5
+
+    assert same_error.least(error, 0.5, most) == (needed if needed <= most else None)
+    assert set(runs) <= set(range(1, most + 1))
+    assert len(runs) <= 2 + 2 * most.bit_length()
+
+
+def test_every_side_climbs_to_the_same_target(monkeypatch):
+  """A side with errors 1 / n, one that is twice as slow, and one that breaks."""
+  (cell,) = select('tiny_cp')
+  cell, sweeps = cell.at(16), {'tnjax': 1, 'tensorly-numpy': 2}
+
+  def side(name, cell, _):
+    return problems.Side(name, lambda: sweeps[name] / cell.sweeps, lambda error: [error])
+
+  monkeypatch.setattr(measure, 'make_side', side)
+  monkeypatch.setattr(problems, 'relative_error', lambda cell, data, records: records[0])
+  out = {name: {} for name in (*sweeps, 'tensorly-pytorch')}
+  target = same_error.climb(cell, list(out), (), lambda _: None, out)
+  assert target == pytest.approx((1 + cell.slack) / 16)
+  assert out['tnjax'] == {'sweeps': 16, 'relative_error': 1 / 16}
+  assert out['tensorly-numpy'] == {'sweeps': None, 'relative_error': 1 / 8}
+  assert out['tensorly-pytorch']['failed'].startswith('KeyError')
 
 
 def test_peers_that_are_missing_are_said_to_be_absent(monkeypatch):

@@ -11,7 +11,7 @@ TORCH ?= torch
 # Where tests and `make results` find CIFAR-10 and trained weights.
 TNJAX_DATA ?= ../shared/data
 
-.PHONY: demo results test test-full bench bench-layers bench-cold lint format clean
+.PHONY: demo results test test-full bench bench-cp bench-layers bench-cold lint format clean
 
 demo: .venv/experiments.done
 	$(BIN)/python -m experiments.compress.main $(ARGS)
@@ -44,6 +44,9 @@ test-full: .venv/test.done
 
 bench: .venv/bench.done
 	$(BIN)/python -m experiments.benchmarks.decompositions $(ARGS)
+
+bench-cp: .venv/bench.done
+	$(BIN)/python -m experiments.benchmarks.cp_problems $(ARGS)
 
 bench-layers: .venv/experiments.done
 	$(BIN)/python -m experiments.benchmarks.layers $(ARGS)

@@ -31,7 +31,7 @@ def cells(config: Config) -> list[tuple[str, int]]:
 def row(lab: Lab, cell: str, rank: int, seed: int) -> dict:
   """Measures a step in a process of its own, or trains; sizes, time, memory and errors."""
   mode = lab.config.wide_mode
-  net = nnx.eval_shape(lambda: wide.Wide(rank, mode, nnx.Rngs(0)))
+  net = wide.Wide(rank, mode, nnx.Rngs(seed or 0))
   sizes = [layer.parametrization.num_params for layer in (net.tt1, net.tt2)]
   params = sum(v.size for v in jax.tree.leaves(nnx.state(net, nnx.Param)))
   found = {'hidden': mode**6, 'layer_weights': sizes, 'params': params}
@@ -39,7 +39,7 @@ def row(lab: Lab, cell: str, rank: int, seed: int) -> dict:
     return found | _in_new_process(rank, mode)
   dataset, steps = lab.data('cifar10', seed), lab.config.wide_steps
   preparation = inputs.standardised(dataset.train, dataset.scale)
-  model = inputs.Prepared(wide.Wide(rank, mode, nnx.Rngs(seed)), preparation)
+  model = inputs.Prepared(net, preparation)
   optimizer = wide.optimizer(lab.config.wide_learning_rate)
   name = named('wide', cell, rank)
   took = lab.train(model, dataset, optimizer, steps, name, seed, wide.loss)

@@ -14,9 +14,7 @@ from experiments.tensornet.lab import Lab, momentum, named
 
 RANK = 8
 _CELLS = (('dense', None), ('first', RANK), ('both', RANK))
-_DENSE_LAYERS = nnx.All(
-  nnx.Param, nnx.Any(nnx.PathContains('linear1'), nnx.PathContains('linear2'))
-)
+DENSE_LAYERS = nnx.All(nnx.Param, nnx.Any(nnx.PathContains('linear1'), nnx.PathContains('linear2')))
 
 
 def cells(config: Config) -> list[tuple[str, int | None]]:
@@ -50,7 +48,7 @@ def row(lab: Lab, cell: str, rank: int | None, seed: int) -> dict:
     net, trainable = tn.models.cifar_quick(rngs=nnx.Rngs(seed)), nnx.Param
     steps = config.quick_steps
   else:
-    net, trainable = network(cell, seed, _trained(path)), _DENSE_LAYERS
+    net, trainable = network(cell, seed, _trained(path)), DENSE_LAYERS
     steps = config.dense_steps
   model = inputs.Prepared(net, _whitening(lab, seed))
   optimizer = momentum(config.quick_learning_rate, steps)

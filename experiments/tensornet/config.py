@@ -89,11 +89,11 @@ class Config(config.Config):
     resume='grow',
   )
   mnist_steps: int = field(1_080, 'mnist: updates of every network.', at_least(1))
-  mnist_learning_rate: float = field(0.05, 'mnist: rate at the start.', _RATE)
-  quick_steps: int = field(2_250, 'quick: updates of the dense network.', at_least(1))
+  mnist_learning_rate: float = field(0.1, 'mnist: rate at the start.', _RATE)
+  quick_steps: int = field(1_800, 'quick: updates of the dense network.', at_least(1))
   quick_learning_rate: float = field(0.01, 'quick: rate at the start.', _RATE)
   dense_steps: int = field(
-    1_350, 'quick: updates of the dense layers as trains, convolutions fixed.', at_least(1)
+    900, 'quick: updates of the dense layers as trains, convolutions fixed.', at_least(1)
   )
   step_ranks: tuple[int, ...] = field(
     tuple(paper.WIDE),
@@ -104,7 +104,7 @@ class Config(config.Config):
   wide_ranks: tuple[int, ...] = field(
     (4,), 'wide: ranks at which the network is trained.', at_least(1, 65), resume='grow'
   )
-  wide_steps: int = field(1_000, "wide: updates; the authors' runs took 40,000.", at_least(1))
+  wide_steps: int = field(800, "wide: updates; the authors' runs took 40,000.", at_least(1))
   wide_learning_rate: float = field(0.06, 'wide: rate at the start.', _RATE)
   wide_mode: int = field(8, 'wide: the first layer has mode^6 outputs.', at_least(2, 11))
   repeats: int = field(20, 'inference: rounds in which both layers take turns.', at_least(1))

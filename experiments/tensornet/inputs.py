@@ -68,7 +68,8 @@ def standardised(split: Split, white: float) -> Preparation:
 def whitening(split: Split, white: float) -> Preparation:
   """MatConvNet's preprocessing of CIFAR-10, with which the paper was made.
 
-  Mean image subtracted, global contrast normalisation, ZCA whitening; in grey levels 0..255.
+  Mean image subtracted, global contrast normalisation, ZCA whitening, in grey levels 0..255; then,
+  which is ours, divided by the images' mean deviation, as our initial weights expect.
   """
   mean = split.images.mean(0)
   x = split.images.reshape(len(split), -1) - mean.ravel().astype('float32')
@@ -78,7 +79,7 @@ def whitening(split: Split, white: float) -> Preparation:
   spread = np.sqrt(np.maximum(values, 0))
   shrink = np.sqrt(values.mean()) / np.maximum(spread, 10)
   scale = np.full_like(mean, white)
-  return Preparation(mean / white, scale, contrast, (vectors * shrink) @ vectors.T)
+  return Preparation(mean / white, scale, contrast, (vectors * (shrink / contrast)) @ vectors.T)
 
 
 def normalised(images: Array, contrast: float) -> Array:

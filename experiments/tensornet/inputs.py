@@ -75,11 +75,13 @@ def whitening(split: Split, white: float) -> Preparation:
   x = split.images.reshape(len(split), -1) - mean.ravel().astype('float32')
   contrast = float(x.std(1, ddof=1).mean())
   x = np.asarray(normalised(x, contrast))
-  values, vectors = np.linalg.eigh(x.T @ x / len(x))
-  spread = np.sqrt(np.maximum(values, 0))
-  shrink = np.sqrt(values.mean()) / np.maximum(spread, 10)
+  values, vectors = _spectrum(x)
+  even = np.sqrt(values.sum() / x.shape[1])
+  rest = even / 10  # in directions that no image has
+  shrink = even / np.maximum(np.sqrt(values), 10)
+  whiten = (vectors * (shrink - rest)) @ vectors.T + rest * np.eye(x.shape[1], dtype='float32')
   scale = np.full_like(mean, white)
-  return Preparation(mean / white, scale, contrast, (vectors * (shrink / contrast)) @ vectors.T)
+  return Preparation(mean / white, scale, contrast, whiten / contrast)
 
 
 def normalised(images: Array, contrast: float) -> Array:
@@ -92,3 +94,12 @@ def normalised(images: Array, contrast: float) -> Array:
   axes = tuple(range(1, images.ndim))
   x = images - images.mean(axes, keepdims=True)
   return x * (contrast / jnp.maximum(x.std(axes, keepdims=True, ddof=1), 40.0))
+
+
+def _spectrum(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Eigenvalues of x^T x / n that may differ from 0, and their vectors as columns."""
+  if len(x) < x.shape[1]:  # many times as fast
+    _, s, vh = np.linalg.svd(x, full_matrices=False)
+    return s**2 / len(x), vh.T
+  values, vectors = np.linalg.eigh(x.T @ x / len(x))
+  return np.maximum(values, 0), vectors

@@ -120,18 +120,22 @@ def test_preprocessing_is_what_its_names_say(split):
   np.testing.assert_allclose(standard.std(0), 1, rtol=1e-4)
 
 
-def test_whitening_is_matconvnet_s(split):
-  z = split.images.reshape(400, 24).astype('float64')
+@pytest.mark.parametrize('count', [400, 20])
+def test_whitening_is_matconvnet_s(split, count):
+  split = Split(split.images[:count], split.labels[:count])
+  z = split.images.reshape(count, 24).astype('float64')
   z -= z.mean(0)
   z -= z.mean(1, keepdims=True)
   n = z.std(1, ddof=1, keepdims=True)
   z *= n.mean() / np.maximum(n, 40)
-  values, vectors = np.linalg.eigh(z.T @ z / 400)
+  values, vectors = np.linalg.eigh(z.T @ z / count)
   spread = np.sqrt(np.maximum(values, 0))
   z = z @ (vectors * (np.sqrt(values.mean()) / np.maximum(spread, 10))) @ vectors.T / n.mean()
-  found = seen(split, inputs.whitening(split, 255.0)).reshape(400, 24)
-  np.testing.assert_allclose(found, z, atol=1e-3)
+  preparation = inputs.whitening(split, 255.0)
+  found = seen(split, preparation).reshape(count, 24)
   assert np.linalg.norm(found - z) < 1e-3 * np.linalg.norm(z)
+  np.testing.assert_allclose(preparation.whiten, preparation.whiten.T, atol=1e-6)
+  assert np.linalg.matrix_rank(preparation.whiten) == 24
 
 
 def test_momentum_decays_weights_and_doubles_the_rate_of_biases():

@@ -39,7 +39,10 @@ def _mnist(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
   _printed(right, points, 'ranks 8 and 6')
   _printed(right, [(paper.HASHED_NET_PARAMS, paper.HASHED_NET)], 'HashedNet', 'd')
   for axes in (left, right):
-    axes.set_xscale('log')
+    axes.set(xscale='log', yscale='log')
+    axes.set_yticks([0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1])
+    axes.minorticks_off()
+  right.set_xticks([7_000, 8_000, 10_000, 12_000], ['7,000', '8,000', '10,000', '12,000'])
   _finish(figure, path, left, right)
 
 
@@ -66,16 +69,19 @@ def _wide(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
   if trained:
     label = f'ours, {trained[0]["steps"]:,} steps'
     _ours(left, [(r['rank'], r) for r in trained], label, 'C0', 'o')
-  right.set(title='one training step, batch 100', xlabel='TT-rank', ylabel='seconds')
+  right.set(title='one training step, batch 100', xlabel='TT-rank of both layers')
+  right.set_ylabel('seconds', color='C0')
   steps = sorted((r for r in rows if r['cell'] == 'step'), key=lambda r: r['rank'])
   if steps:
     ranks = [r['rank'] for r in steps]
-    right.plot(ranks, [r['step_ms'] / 1e3 for r in steps], 'C0o-', label='time')
+    right.plot(ranks, [r['step_ms'] / 1e3 for r in steps], 'C0o-')
     memory = right.twinx()
     memory.set_ylabel('GiB of the process', color='C1')
     memory.plot(ranks, [r['memory']['process_bytes'] / 2**30 for r in steps], 'C1s--')
     for axes in (right, memory):
       axes.set_ylim(0)
+  for axes in (left, right):
+    axes.set_xticks(list(paper.WIDE))
   _finish(figure, path, left)
 
 

@@ -130,11 +130,9 @@ def _printed(
 
 def _finish(figure: object, path: pathlib.Path, *panels: object) -> None:
   """Errors in percent, legends, and the file."""
-  from matplotlib.ticker import PercentFormatter
-
   panels[0].set_ylabel('test error')
   for axes in panels:
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+    axes.yaxis.set_major_formatter(lambda value, _: f'{100 * value:.4g}%')
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
   plots.save(figure, path)

@@ -67,7 +67,7 @@ def _wide(path: pathlib.Path, rows: Sequence[Mapping]) -> None:
   left.axhline(value, color='grey', ls=':', label=f'paper, rank unknown [{tag}]')
   trained = [r for r in rows if r['cell'] == 'train']
   if trained:
-    label = f'ours, {trained[0]["steps"]:,} steps'
+    label = f'ours, {trained[0]["hidden"]:,} hidden units, {trained[0]["steps"]:,} steps'
     _ours(left, [(r['rank'], r) for r in trained], label, 'C0', 'o')
   right.set(title='one training step, batch 100', xlabel='TT-rank of both layers')
   right.set_ylabel('seconds', color='C0')

@@ -12,7 +12,7 @@ _NEEDED = {
   'mnist': ('first_layer_weights', 'params', 'error', 'steps', 'seconds'),
   'quick': ('params', 'error', 'steps', 'seconds'),
   'step': ('step_ms', 'memory'),
-  'wide': ('params', 'error', 'steps', 'seconds', 'memory'),
+  'wide': ('params', 'hidden', 'error', 'steps', 'seconds', 'memory'),
 }
 
 
@@ -46,7 +46,8 @@ def line(row: Mapping) -> str:
   if cell == 'step':
     peak = row['memory']['process_bytes'] / 2**30
     return f'{_name(row)}: {row["step_ms"]:,.0f} ms a step, process {peak:.2f} GiB'
-  told = paper.error(study, cell, rank)
+  narrow = study == 'wide' and row['hidden'] != paper.WIDE_HIDDEN  # another network
+  told = None if narrow else paper.error(study, cell, rank)
   beside = f' (paper: {told.value:.2%}, {told.tag})' if told else ''
   spread = f' ± {row["error_std"]:.2%}' if 'error_std' in row else ''
   return (

@@ -59,8 +59,8 @@ def dropout(x: Array, key: Array) -> Array:
   """Sets entries to zero with probability 0.4, and scales the others so that the mean stays.
 
   >>> y = dropout(jnp.ones((100, 100)), jax.random.key(0))
-  >>> bool(abs(y.mean() - 1) < 0.02), sorted(set(y.ravel().round(4).tolist()))
-  (True, [0.0, 1.6667])
+  >>> bool(abs(y.mean() - 1) < 0.02), bool(abs((y > 0).mean() - 0.6) < 0.02)
+  (True, True)
   """
   words = jax.random.bits(key, (-(-x.size // 2),), 'uint32')  # two entries a word: half the draws
   limit = round(_KEEP * 2**16)

@@ -21,7 +21,7 @@ from experiments.tensornet.study import Study
 from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parents[3]
-SMALL = ('--preset=smoke', '--study=counts,inference,mnist', '--shapes=4^5', '--images=100')
+SMALL = ('--preset=smoke', '--study=counts,mnist', '--shapes=4^5', '--images=100')
 
 
 @pytest.fixture(scope='module')
@@ -73,12 +73,6 @@ def test_rows_tables_and_figures(finished):
       assert 0 < row['error'] <= 1
       assert row['error_validation'] is not None
       assert row['steps'] == 3
-  for batch in (1, 100):
-    row = rows['inference', f'batch {batch}', 4]
-    assert row['dense_weights_mib'] == 392.0
-    assert row['tt_temporary_mib'] < 392 / 4
-    assert row['speedup'] == row['dense_ms'] / row['tt_ms']
-    assert len(row['tt_ms_all']) == 2
   assert rows['counts', '2^10', None]['weights'][4] == 792
   assert {row['seed'] for row in report['rows']} == {None, 0}
   assert list(report['data']) == ['mnist_seed0']
@@ -86,7 +80,7 @@ def test_rows_tables_and_figures(finished):
   assert 'paper: 1.90%, unverified' in out
   with (workdir / 'mnist.csv').open() as file:
     assert len(list(csv.DictReader(file))) == 5
-  for name in ('mnist', 'inference', 'loss'):
+  for name in ('mnist', 'loss'):
     assert (workdir / f'{name}.png').read_bytes().startswith(b'\x89PNG')
   assert not list((workdir / 'checkpoints').glob('*'))
 
@@ -103,10 +97,10 @@ def opened(workdir, *flags):
 def test_a_finished_run_is_resumed_and_grows(finished, folder):
   workdir, _ = finished
   with opened(workdir, f'--data_dir={folder}') as study:
-    assert study.state() == '18 of 18 rows'
-  more = ('--ranks=2,3', '--study=counts,inference,mnist,wide')
+    assert study.state() == '16 of 16 rows'
+  more = ('--ranks=2,3', '--study=counts,mnist,wide')
   with opened(workdir, f'--data_dir={folder}', *more) as study:
-    assert study.state() == '18 of 22 rows'
+    assert study.state() == '16 of 20 rows'
 
 
 def test_a_folder_goes_on_only_with_its_settings_its_data_and_whole_rows(

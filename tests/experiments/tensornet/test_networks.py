@@ -1,5 +1,7 @@
 """The paper's networks: sizes, preprocessing, and that the widest never makes its matrix."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,8 @@ from flax import nnx
 
 import tnjax as tn
 from experiments.common.data import Split
-from experiments.tensornet import inputs, lab, mnist, quick, wide
+from experiments.common.progress import Progress
+from experiments.tensornet import inference, inputs, lab, mnist, quick, shapes, wide
 
 
 def params(module):
@@ -136,6 +139,19 @@ def test_whitening_is_matconvnet_s(split, count):
   assert np.linalg.norm(found - z) < 1e-3 * np.linalg.norm(z)
   np.testing.assert_allclose(preparation.whiten, preparation.whiten.T, atol=1e-6)
   assert np.linalg.matrix_rank(preparation.whiten) == 24
+
+
+def test_both_layers_of_table_3_take_turns(monkeypatch):
+  small = shapes.Train((8, 8, 8), (4, 4, 4), 4)
+  monkeypatch.setattr(shapes, 'vgg_first', lambda rank: small)
+  with Progress(quiet=True) as progress:
+    this = types.SimpleNamespace(config=types.SimpleNamespace(repeats=2), progress=progress)
+    row = inference.row(this, 'batch 100', 4, None)
+  assert row['dense_weights_mib'] == 512 * 64 * 4 / 2**20
+  assert row['tt_weights_mib'] == small.weights * 4 / 2**20
+  assert len(row['tt_ms_all']) == len(row['dense_ms_all']) == 2
+  assert row['speedup'] == row['dense_ms'] / row['tt_ms']
+  assert row['speedup_paper_cpu'] == pytest.approx(97.2 / 94.7)
 
 
 def test_momentum_decays_weights_and_doubles_the_rate_of_biases():

@@ -1,5 +1,6 @@
 """Models of the experiments, and importers for trained weights in PyTorch naming."""
 
+from tnjax.models._cifar_quick import CifarQuick, cifar_quick
 from tnjax.models._constructor import construct, constructor
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
 from tnjax.models._weights import check_weights, import_torch, read_weights, torch_names
@@ -7,7 +8,9 @@ from tnjax.models._weights import check_weights, import_torch, read_weights, tor
 __all__ = [
   'CIFAR_MEAN',
   'CIFAR_STD',
+  'CifarQuick',
   'CifarResNet',
+  'cifar_quick',
   'check_weights',
   'cifar_resnet',
   'construct',

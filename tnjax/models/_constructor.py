@@ -5,9 +5,13 @@ from typing import Any
 
 from flax import nnx
 
+from tnjax.models._cifar_quick import CifarQuick, cifar_quick
 from tnjax.models._resnet import CifarResNet, cifar_resnet
 
-_CONSTRUCTORS = {'cifar_resnet': (cifar_resnet, CifarResNet)}
+_CONSTRUCTORS = {
+  'cifar_quick': (cifar_quick, CifarQuick),
+  'cifar_resnet': (cifar_resnet, CifarResNet),
+}
 
 
 def constructor(model: nnx.Module) -> dict[str, Any] | None:

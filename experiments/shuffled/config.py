@@ -26,7 +26,7 @@ class Config(config.Config):
       'formats': ('tt',),
       'ratios': (10.0,),
       'compare_ratio': 10.0,
-      'blocks': (1, 8),
+      'blocks': (8,),
       'train_epochs': 1,
       'finetune_steps': 3,
     },

@@ -39,7 +39,7 @@ def accuracy(path: pathlib.Path, rows: Sequence[Mapping], dataset: str) -> None:
     line[0].set_ylabel('test accuracy')
   for axes in panels[-1]:
     axes.set_xlabel('true ratio of the kernels')
-  panels[0, 0].legend(fontsize=7, loc='lower left')
+  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
   plots.save(figure, path)
 
 
@@ -134,8 +134,9 @@ def _spectrum(axes: object, networks: Sequence[Mapping], blocks: Sequence, unfol
 
 
 def _panels(rows: int, columns: int, title: str, sharey: bool = True) -> tuple:
+  size = max(6.0, 3.2 * columns + 0.6), 3.0 * rows + 0.5
   figure, panels = plots.pyplot().subplots(
-    rows, columns, figsize=(3.2 * columns + 0.6, 3.0 * rows + 0.5), sharey=sharey, squeeze=False,
+    rows, columns, figsize=size, sharey=sharey, squeeze=False,
     layout='constrained',
   )  # fmt: skip
   figure.suptitle(title, fontsize=9)

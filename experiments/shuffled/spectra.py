@@ -35,10 +35,9 @@ def spectra(kernels: Sequence[np.ndarray], key: jax.Array) -> list[dict]:
       for place, name in enumerate(UNFOLDINGS, 1):
         values = np.mean([decay(kernel, place) for kernel in moved], axis=0)
         about = {'shape': list(shape), 'unfolding': name, 'shuffled': shuffled}
-        rank = (1 + np.searchsorted(np.cumsum(values**2) / np.sum(values**2), _ENERGY)) / len(
-          values
-        )
-        found.append(about | {'rank': float(rank), 'values': values.round(5).tolist()})
+        energy = np.cumsum(values**2) / np.sum(values**2)
+        rank = float((1 + np.searchsorted(energy, _ENERGY)) / len(values))
+        found.append(about | {'rank': rank, 'values': values.round(5).tolist()})
   return found
 
 

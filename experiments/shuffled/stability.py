@@ -13,8 +13,8 @@ _CLOSE = 0.02  # of accuracy: what counts as surviving
 def means(rows: Sequence[Mapping], *names: str) -> dict[tuple, dict]:
   """Rows of augmented images with equal `names`, in one: seeds, accuracy, its deviation, ratio.
 
-  >>> rows = [{'block': 0, 'format': 'tt', 'realised_ratio': 5.0, 'accuracy': a} for a in (0.5, 0.7)]
-  >>> means(rows, 'format')['tt',]['accuracy']
+  >>> same = {'block': 0, 'format': 'tt', 'realised_ratio': 5.0}
+  >>> means([same | {'accuracy': a} for a in (0.5, 0.7)], 'format')['tt',]['accuracy']
   0.6
   """
   groups = {}
@@ -67,7 +67,7 @@ def claims(rows: Sequence[Mapping]) -> dict[str, list[dict]]:
 def _survives(rows: Sequence[Mapping]) -> list[dict]:
   found = means(rows, 'dataset', 'mode', 'format', 'entries', 'ratio')
   out = {}
-  for (dataset, mode, format, entries, ratio), one in found.items():
+  for (dataset, mode, format, entries, _), one in found.items():
     dense = found.get((dataset, mode, 'dense', 'td', 1.0))
     if entries != 'rstd' or dense is None:
       continue

@@ -1,4 +1,4 @@
-"""A network whose kernels are low-rank: drawn anew, or decomposed from trained ones; and its size."""
+"""A network whose kernels are low-rank, drawn anew, and the size of one."""
 
 import math
 import re

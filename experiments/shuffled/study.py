@@ -1,4 +1,4 @@
-"""The study: every row a network whose kernels are low-rank, shuffled or not, trained and tested."""
+"""The study: every row a network with low-rank kernels, shuffled or not, trained and tested."""
 
 import math
 import time

@@ -50,8 +50,8 @@ def measure(dataset: str, format: str, ratio: float, repeats: int, batch: int) -
   """Seconds of a step of ResNet-8 without and with the gather, taking turns.
 
   Returns:
-    The setting, the least `td_seconds` and `rstd_seconds`, and over neighbouring runs the median
-    and least `ratio_median`, `ratio_least` of shuffled over unshuffled.
+    The setting; the least `td_seconds` and `rstd_seconds` and their ratio; over neighbouring runs,
+    the median and the quartiles of shuffled over unshuffled.
   """
   model = network.build('resnet8', dataset, 0)
   data = _Random(dataset, batch)
@@ -90,9 +90,8 @@ def _step(model: nnx.Module, data: _Random, rules: tuple) -> Callable[[], None]:
   return run
 
 
-def main(argv: list[str]) -> None:
+def main(output: pathlib.Path, repeats: int) -> None:
   """Measures every format on both networks and writes the report."""
-  del argv
   report = {
     'command': ' '.join(['python', '-m', 'experiments.shuffled.gather', *sys.argv[1:]]),
     'versions': results.versions(),
@@ -103,7 +102,7 @@ def main(argv: list[str]) -> None:
   }
   for dataset, batch in (('digits', 64), ('cifar10', 128)):
     for format in FORMATS:
-      row = measure(dataset, format, 10.0, _REPEATS.value, batch)
+      row = measure(dataset, format, 10.0, repeats, batch)
       report['rows'].append(row)
       print(
         f'{dataset:8} {format} {row["td_seconds"] * 1e3:7.2f} ms, shuffled '
@@ -111,10 +110,10 @@ def main(argv: list[str]) -> None:
         f'{row["ratio_of_least"]:.3f}x (least over least)',
         flush=True,
       )
-      results.write_json(pathlib.Path(_OUTPUT.value), report)
+      results.write_json(output, report)
 
 
 if __name__ == '__main__':
-  _REPEATS = flags.DEFINE_integer('repeats', 60, 'Steps of each side.', lower_bound=2)
-  _OUTPUT = flags.DEFINE_string('output', 'gather.json', 'Report to write.')
-  app.run(main)
+  to = flags.DEFINE_string('output', 'gather.json', 'Report to write.')
+  rounds = flags.DEFINE_integer('repeats', 60, 'Steps of each side.', lower_bound=2)
+  app.run(lambda _: main(pathlib.Path(to.value), rounds.value))

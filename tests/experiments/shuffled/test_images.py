@@ -42,10 +42,7 @@ def test_neighbours_are_less_alike_the_larger_the_blocks():
 
 def test_similarity_is_the_correlation_of_neighbours():
   x = np.random.default_rng(0).integers(0, 9, (50, 6, 7, 2))
-  centred = x - x.mean()
-  across = (
-    (centred[:, 1:] * centred[:, :-1]).mean(),
-    (centred[:, :, 1:] * centred[:, :, :-1]).mean(),
-  )
-  assert images.similarity(x) == pytest.approx(sum(across) / 2 / x.var())
+  y = x - x.mean()
+  pairs = (y[:, 1:] * y[:, :-1]).mean(), (y[:, :, 1:] * y[:, :, :-1]).mean()
+  assert images.similarity(x) == pytest.approx(sum(pairs) / 2 / x.var())
   assert images.similarity(np.full((2, 4, 4, 1), 3)) == 0

@@ -4,9 +4,9 @@ import csv
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 import tnjax as tn
 from experiments.common import results
@@ -77,9 +77,10 @@ def test_a_lost_row_is_run_again_and_comes_out_the_same(finished, tmp_path, one_
 def test_bad_input_is_told_in_one_line_before_any_work(finished, tmp_path, one_device):
   workdir, _ = finished
   spoilt = tmp_path / 'nan.safetensors'
-  arrays = load_file(workdir / 'digits/weights/baseline.safetensors')
-  arrays = {k: np.full_like(v, np.nan) if 'conv1' in k else v for k, v in arrays.items()}
-  save_file(arrays, spoilt)
+  model = tn.load(workdir / 'digits/weights/baseline.safetensors')
+  model.linear.bias[...] = jnp.full(10, np.nan)
+  about = {'dataset': 'digits', 'model': 'resnet8', 'layers': '', 'scheme': None, 'rate': None}
+  tn.save(spoilt, model, notes=about | {'seed': 0})
   torn = shutil.copytree(workdir, tmp_path / 'torn')
   report = json.loads((torn / 'report.json').read_text())
   del report['rows'][0]['accuracy']
@@ -93,7 +94,7 @@ def test_bad_input_is_told_in_one_line_before_any_work(finished, tmp_path, one_d
     ('--blocks=3',): '--blocks=3 must divide 8',
     ('--studies=nope',): '--studies=nope must be one of',
     ('--weights=x.npz', '--studies=grid'): '--weights=x.npz does not exist',
-    (f'--weights={spoilt}', '--studies=grid'): 'nan.safetensors',
+    (f'--weights={spoilt}', '--studies=grid'): 'linear/bias',
     (*SMALL, f'--workdir={torn}'): 'a row has accuracy None, no number',
     (*SMALL, '--batch_size=32', f'--workdir={workdir}'): 'batch_size=64; this run has 32',
   }

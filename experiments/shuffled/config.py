@@ -36,7 +36,7 @@ class Config(config.Config):
       'dataset': 'cifar10',
       'model': 'resnet8',
       'studies': ('grid',),
-      'formats': ('tt', 'cp'),
+      'formats': ('tt',),
       'modes': ('scratch',),
       'train_epochs': 4,
     },

@@ -24,9 +24,7 @@ from experiments.shuffled.study import Study
 def prepare(this: job.Job) -> Study:
   """Checks all there is to check and returns the study."""
   this.check()
-  networks = Networks(this)
-  networks.check()
-  return Study(this, networks)
+  return Study(this, Networks(this))
 
 
 if __name__ == '__main__':

@@ -26,6 +26,9 @@ class Networks:
 
   Args:
     this: the job, its settings a `Config` of this binary.
+
+  Raises:
+    ValueError, OSError: data or weights that are missing, damaged or do not fit.
   """
 
   def __init__(self, this: job.Job):
@@ -34,17 +37,14 @@ class Networks:
     if 'cifar10' in config.studies:
       self._jobs['cifar10'] = dataclasses.replace(this, config=config.beside())
     self._loaders = {name: classifier.loader(one) for name, one in self._jobs.items()}
-    self._latest = None, None
-
-  def check(self) -> None:
-    """Raises ValueError or OSError for data or weights that are missing, damaged or do not fit."""
+    self._untrained = {name: classifier.untrained(one) for name, one in self._jobs.items()}
     for name, one in self._jobs.items():
-      classifier.untrained(one)
       classifier.check_batch(one, self._loaders[name])
+    self._latest = None, None
 
   def plan(self, dataset: str, rules: tuple) -> tn.compression.Report:
     """The sizes of a row, before any work."""
-    return tn.compression.plan(classifier.untrained(self._jobs[dataset]), rules)
+    return tn.compression.plan(self._untrained[dataset], rules)
 
   def data(self, dataset: str, block: int, seed: int) -> Dataset:
     """The images of rows.

@@ -24,7 +24,7 @@ class Study:
 
   Args:
     this: the job; its folder is opened, and rows found in its report are not run again.
-    networks: what the rows start from, checked.
+    networks: what the rows start from.
 
   Raises:
     ValueError: no row is within reach, or the folder has results that this run cannot go on with.

@@ -14,7 +14,6 @@ MODES = ('scratch', 'decompose')
 PERMUTATIONS = {'td': 'identity', 'rstd': 'key', 'rstd_shared': 1810}  # of rows' `entries`
 STUDIES = ('grid', 'shared', 'similarity', 'cifar10')
 _SIDES = {'digits': 8, 'cifar10': 32}
-_ALL = {'seeds': (0, 1, 2), 'studies': STUDIES}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,12 @@ class Config(config.Config):
       'train_epochs': 1,
       'finetune_steps': 3,
     },
-    'reduced': _ALL,
+    'reduced': {
+      'seeds': (0, 1, 2),
+      'studies': STUDIES,
+      'train_epochs': 8,
+      'finetune_epochs': 4,
+    },
     'gpu': {
       'seeds': (0, 1, 2),
       'dataset': 'cifar10',
@@ -87,7 +91,10 @@ class Config(config.Config):
   cifar10_ratios: tuple[float, ...] = field(
     (5.0, 20.0), 'Ratios of the study cifar10.', at_least(1.0), resume='grow'
   )
-  cifar10_epochs: int = field(2, 'Epochs of every training of the study cifar10.', at_least(1))
+  cifar10_epochs: int = field(3, 'Epochs of every training of the study cifar10.', at_least(1))
+  cifar10_images: int = field(
+    6000, 'Images for training in the study cifar10, of 45,000.', at_least(128, 45001)
+  )
 
   def resolved(self) -> Self:
     """With the defaults of the data set.

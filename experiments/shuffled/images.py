@@ -31,6 +31,12 @@ def permuted(dataset: Dataset, block: int, seed: int) -> Dataset:
   return dataclasses.replace(dataset, **splits, crop=0, flip=False)
 
 
+def first(dataset: Dataset, count: int) -> Dataset:
+  """The data set with its first `count` images for training."""
+  train = dataset.train
+  return dataclasses.replace(dataset, train=Split(train.images[:count], train.labels[:count]))
+
+
 def pixel_index(height: int, width: int, block: int, seed: int) -> np.ndarray:
   """Where every pixel of a permuted image, row by row, comes from.
 

@@ -32,7 +32,7 @@ class Networks:
   """
 
   def __init__(self, this: job.Job):
-    config = this.config
+    self._config = config = this.config
     self._jobs = {config.dataset: this}
     if 'cifar10' in config.studies:
       self._jobs['cifar10'] = dataclasses.replace(this, config=config.beside())
@@ -52,7 +52,10 @@ class Networks:
     Raises:
       ValueError, OSError: damaged files.
     """
-    return images.permuted(self._loaders[dataset](seed), block, seed)
+    found, config = self._loaders[dataset](seed), self._config
+    if dataset != config.dataset:
+      found = images.first(found, config.cifar10_images)
+    return images.permuted(found, block, seed)
 
   def get(self, dataset: str, block: int, seed: int, folder: pathlib.Path) -> Seeded:
     """Data and trained network; its files go into a folder of its own inside `folder`."""

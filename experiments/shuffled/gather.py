@@ -51,7 +51,7 @@ def measure(dataset: str, format: str, ratio: float, repeats: int, batch: int) -
   """Seconds of a step of ResNet-8 without and with the gather, taking turns.
 
   Returns:
-    The setting; the least `seconds` and, of all threads, `cpu_seconds` of a step of either side, and
+    The setting; the least `seconds` and `cpu_seconds` (of all threads) of a step of either side;
     `first_cpu_seconds`, most of it compilation; the ratio of the least; over neighbouring runs, the
     median and the quartiles of shuffled over unshuffled.
   """

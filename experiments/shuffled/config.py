@@ -93,7 +93,7 @@ class Config(config.Config):
   )
   cifar10_epochs: int = field(3, 'Epochs of every training of the study cifar10.', at_least(1))
   cifar10_images: int = field(
-    6000, 'Images for training in the study cifar10, of 45,000.', at_least(128, 45001)
+    5000, 'Images for training in the study cifar10, of 45,000.', at_least(128, 45001)
   )
 
   def resolved(self) -> Self:

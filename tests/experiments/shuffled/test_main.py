@@ -49,10 +49,10 @@ def test_the_report_keeps_its_contract(finished):
   assert len(found['spectra']) == 6
   for row in rows[2:]:
     assert row['kernel_params'] == 6 * 685
-    assert (row['relative_error'] is None) == (row['mode'] == 'scratch')
+    assert row['mode'] == 'scratch' or 0 < row['relative_error'] < 1
+    assert row['mode'] == 'decompose' or row['relative_error'] is None
     assert row['steps'] == (16 if row['mode'] == 'scratch' else 2)
     assert f'{row["accuracy"]:.2%}' in out
-  assert rows[3]['relative_error'] < rows[5]['relative_error'] < 1
   with (workdir / 'summary.csv').open() as file:
     assert [r['entries'] for r in csv.DictReader(file)] == [r['entries'] for r in rows]
   assert (workdir / 'accuracy_digits.png').read_bytes().startswith(b'\x89PNG')

@@ -158,7 +158,8 @@ class Config(config.Config):
   def _settings(self) -> Iterator[dict]:
     compared = (self.compare_format,), (self.compare_ratio,)
     both = ('td', 'rstd')
-    yield from self._rows(self.dataset, (0,), ('dense',), ('td',), (1.0,), self.modes)
+    if {'grid', 'shared'} & {*self.studies}:
+      yield from self._rows(self.dataset, (0,), ('dense',), ('td',), (1.0,), self.modes)
     if 'grid' in self.studies:
       yield from self._rows(self.dataset, (0,), self.formats, both, self.ratios, self.modes)
     if 'shared' in self.studies:

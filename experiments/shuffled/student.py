@@ -43,7 +43,7 @@ def out_of_reach(table: tn.compression.Report, ratio: float) -> list[str]:
 
 
 def size(table: tn.compression.Report, entries: str, layers: str) -> dict:
-  """What a row says of the size, the permutation not counted, as its key suffices, and counted.
+  """What a row says of its layers, the permutation not counted, as its key suffices, and counted.
 
   An index of n entries takes n ceil(log2 n) bits; layers that share a permutation share it.
   """
@@ -57,6 +57,7 @@ def size(table: tn.compression.Report, entries: str, layers: str) -> dict:
       for row in table.layers
       if row.scheme is None and re.fullmatch(layers, row.path)
     },
+    'not_converged': sum(row.converged is False for row in table.compressed),
     'kernel_params': table.kernel_params,
     'realised_ratio': sum(sizes) / table.kernel_params,
     'network_ratio': table.dense_params / table.params,

@@ -59,6 +59,11 @@ class Seeded:
     """On the images of a split."""
     return evaluate(model, split, self.dataset.scale, EVAL_BATCH, self._job.progress)
 
+  def train(self, model: nnx.Module, name: str) -> tuple[int, float]:
+    """Trains a network from its start as the one before compression; as `finetune`."""
+    steps = self._batches.steps(self.config.train_epochs)
+    return steps, self._fit(model, name, steps, self.config.train_learning_rate)
+
   def finetune(self, model: nnx.Module, name: str) -> tuple[int, float]:
     """Trains a compressed network; returns the number of updates, and seconds."""
     steps = self.config.finetune_steps
@@ -82,8 +87,7 @@ class Seeded:
   def _train(self) -> None:
     found = mesh.agree(self._path('baseline').is_file())
     if not found:
-      steps = self._batches.steps(self.config.train_epochs)
-      self._fit(self.model, 'train', steps, self.config.train_learning_rate)
+      self.train(self.model, 'train')
       self.save(self.model, 'baseline')
     elif mesh.primary():
       with job.one_line(ValueError):  # damaged since it was written

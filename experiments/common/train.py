@@ -132,7 +132,7 @@ def fit(
   state = state if mesh is None else devices.replicate(mesh, state)
   constants = devices.replicate(mesh, batches.constants)
   key = devices.replicate(mesh, jax.random.key(settings.seed))
-  step = _make_step(graph, loss, batches.prepare, settings, mesh)
+  step = make_step(graph, loss, batches.prepare, settings, mesh)
   note = ''
   with progress.task(name, settings.steps, first) as advance:
     advance(0, 'compiling')
@@ -152,13 +152,16 @@ def fit(
   return time.monotonic() - start
 
 
-def _make_step(
+def make_step(
   graph: nnx.GraphDef,
   loss: Loss,
   prepare: Callable,
   settings: Settings,
-  mesh: Mesh | None,
+  mesh: Mesh | None = None,
 ) -> Callable:
+  """One update, compiled: step(state, constants, batch, key, count) -> (state, loss, metrics, size
+  of the update); the state is (parameters, other variables, moments), and is given away.
+  """
   optimizer = settings.optimizer.transform
 
   def value(params: nnx.State, rest: nnx.State, batch: object, key: Array) -> tuple:

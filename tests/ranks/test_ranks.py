@@ -57,15 +57,34 @@ def test_reference_ranks(name, rate, expected):
   assert [tn.schemes.by_name(name, rate).bind(s).ranks for s in shapes] == expected
 
 
-@pytest.mark.parametrize(
-  ('format', 'n', 'ratio', 'params'),
-  [('cp', 16, 5, 456), ('cp', 64, 20, 1742), ('tt', 16, 5, 365), ('tt', 16, 10, 228),
-   ('tt', 32, 5, 1407), ('tt', 32, 20, 420), ('tt', 64, 5, 7130), ('tt', 64, 10, 3656),
-   ('tr', 16, 5, 342), ('tr', 32, 5, 1750), ('tr', 64, 10, 3350)],
-)  # fmt: skip
-def test_shuffled_counts(format, n, ratio, params):
-  scheme = tn.schemes.shuffled(rate=1 / ratio, format=format)
-  assert scheme.bind((3, 3, n, n)).num_params == params
+SHUFFLED = {  # channels, ratio: parameters of CP, TT, TR and Tucker-2 (papers/shuffled.md, 4)
+  (16, 5): (456, 365, 342, 385),
+  (16, 10): (228, 228, 152, 177),
+  (16, 20): (114, 114, 38, 100),
+  (32, 5): (1820, 1407, 1750, 1793),
+  (32, 10): (910, 685, 630, 889),
+  (32, 20): (420, 420, 280, 400),
+  (64, 5): (7370, 7130, 6566, 7172),
+  (64, 10): (3618, 3656, 3350, 3556),
+  (64, 20): (1742, 1325, 1206, 1600),
+}
+
+
+@pytest.mark.parametrize(('n', 'ratio'), SHUFFLED)
+def test_shuffled_counts(n, ratio):
+  """With and without the permutation, on (3, 3, S, T); Tucker on (9, S, T) with its 9 kept too."""
+  for format, params in zip(('cp', 'tt', 'tr', 'tk'), SHUFFLED[n, ratio]):
+    keep = (0, 1) if format == 'tk' else ()
+    for permutation in ('key', 'identity', 3):
+      scheme = tn.schemes.shuffled(1 / ratio, format=format, keep=keep, permutation=permutation)
+      assert scheme.bind((3, 3, n, n)).num_params == params
+  folded = tn.schemes.shuffled(1 / ratio, format='tk', shape=(9, n, n), keep=(0,))
+  assert folded.bind((3, 3, n, n)).num_params == params
+
+
+def test_a_budget_that_is_met_exactly_is_used():
+  assert 0.7 * (20 * 36) < 9 * (20 + 36)  # by rounding alone
+  assert ranks.shuffled_ranks(0.7, (20, 36), 'tt') == (9,)
 
 
 @pytest.mark.parametrize('name', tn.schemes.NAMES)

@@ -7,6 +7,7 @@ least 1; ceilings and floors are the papers', so the size reached differs from t
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from tnjax.ranks._validate import tt_ranks, tucker_ranks
 
@@ -131,13 +132,20 @@ def r_tt_ranks(rate: float, pairs: Sequence[int], spatial: Sequence[int] = ()) -
   return (first, *(_ceil(math.sqrt(left / middle)),) * (m - 2), k)
 
 
-def shuffled_ranks(rate: float, shape: Sequence[int], format: str) -> tuple[int, ...]:
+def shuffled_ranks(
+  rate: float, shape: Sequence[int], format: str, keep: Sequence[int] = ()
+) -> tuple[int, ...]:
   """Ranks of 'cp', 'tk', 'tt' or 'tr' on a shape: the largest common one within the budget.
+
+  Tucker leaves the modes `keep` whole and has ranks for the others. A rank is at least 1, whatever
+  the budget.
 
   >>> shuffled_ranks(0.1, (3, 3, 64, 64), 'tt'), shuffled_ranks(0.1, (3, 3, 64, 64), 'cp')
   ((3, 7, 7), (27,))
+  >>> shuffled_ranks(0.1, (9, 64, 64), 'tk', keep=(0,))  # Tucker-2
+  (14, 14)
   """
-  n, budget = math.prod(shape), rate * math.prod(shape)
+  n, budget = math.prod(shape), _floor(rate * math.prod(shape))
   if format == 'cp':
     return (max(1, _floor(budget / sum(shape))),)
   if format == 'tr':
@@ -147,12 +155,15 @@ def shuffled_ranks(rate: float, shape: Sequence[int], format: str) -> tuple[int,
     r = (1, *ranks, 1)
     return sum(a * m * b for a, m, b in zip(r, shape, r[1:]))
 
+  free = [k for k in range(len(shape)) if k not in keep]
+  whole = math.prod(shape[k] for k in keep)
+
   def tk_count(ranks: Sequence[int]) -> int:
-    return math.prod(ranks) + sum(m * r for m, r in zip(shape, ranks))
+    return whole * math.prod(ranks) + sum(shape[k] * r for k, r in zip(free, ranks))
 
   capped: dict[str, tuple[Callable, Callable]] = {
     'tt': (tt_ranks, tt_count),
-    'tk': (tucker_ranks, tk_count),
+    'tk': (partial(tucker_ranks, modes=free), tk_count),
   }
   cap, count = capped[format]
   rank = 1

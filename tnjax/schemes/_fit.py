@@ -25,7 +25,7 @@ from tnjax.ops import (
   working_dtype,
 )
 from tnjax.schemes._fold import Fold
-from tnjax.schemes._shuffle import draw_index, split_key
+from tnjax.schemes._shuffle import draw_index, index_data, rest_of
 from tnjax.schemes._solver import Solver
 
 _BATCH = 2**25  # entries of a batch of weights
@@ -155,10 +155,12 @@ def _fit(p: Bound, weight: Array, key: Array | None, dtype: np.dtype) -> Fit:
   unit = weight / scale
   whole, extra = unit, {}
   if p.fold.shuffled:
-    data, key = split_key(key)
+    data = index_data(p.fold.permutation, key)
     index = draw_index(data, math.prod(p.fold.shape))
     extra = {'index': xp.asarray(index), 'index_key': xp.asarray(data)}
     unit = formats.shuffle(unit, extra['index'], p.fold.mode_shape)
+  if p.fold.opaque and key is not None:
+    key = rest_of(key)
   x = p.fold.fold(unit)
   d = solve(p.solver.name, x, p.ranks, modes=p.free or None, key=key, **p.solver.options)
   net = p.arrays_network

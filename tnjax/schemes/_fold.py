@@ -17,8 +17,10 @@ class Fold:
     axes: (label, size) in the weight's own order: spatial 'h', 'w', inputs 's1', 's2', ...,
       outputs 't1', 't2', ... A 1x1 kernel may leave its spatial labels out.
     modes: the labels of every mode of the folded tensor.
-    shuffled: the entries are permuted by an index before they are cut into modes, whose labels
-      'm0', 'm1', ... then have no meaning in the weight.
+      Labels 'm0', 'm1', ... have no meaning in the weight: its entries are cut into modes in
+      row-major order, permuted beforehand if shuffled.
+    permutation: of the entries: drawn from the 'key' of the weight, or from a seed; None for none.
+    kept: modes that Tucker leaves whole, beside those of one spatial label.
 
   >>> import jax.numpy as jnp
   >>> f = Fold((4, 6), (('s1', 2), ('s2', 2), ('t1', 3), ('t2', 2)), (('s1', 't1'), ('s2', 't2')))
@@ -29,7 +31,18 @@ class Fold:
   shape: tuple[int, ...]
   axes: tuple[tuple[str, int], ...]
   modes: tuple[tuple[str, ...], ...]
-  shuffled: bool = False
+  permutation: str | int | None = None
+  kept: tuple[int, ...] = ()
+
+  @property
+  def shuffled(self) -> bool:
+    """Whether an index permutes the entries."""
+    return self.permutation is not None
+
+  @property
+  def opaque(self) -> bool:
+    """Whether the modes have no meaning in the weight, so that only the rebuilt one can be used."""
+    return self.labels[0][0] == 'm'
 
   @property
   def labels(self) -> tuple[str, ...]:

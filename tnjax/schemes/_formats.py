@@ -51,7 +51,8 @@ class Format:
     """The modes that get a factor; () where the format has no choice."""
     if not self.partial:
       return ()
-    return tuple(k for k, mode in enumerate(fold.modes) if mode[0] not in SPATIAL)
+    modes = enumerate(fold.modes)
+    return tuple(k for k, mode in modes if mode[0] not in SPATIAL and k not in fold.kept)
 
   def network(self, fold: Fold, wanted: Sequence[int], free: Modes) -> Network:
     """The factors as labelled operands, in the order of the record's arrays."""

@@ -18,6 +18,8 @@ class Settings(Protocol):
   out_modes: tuple[int, ...] | None
   format: str
   shape: tuple[int, ...] | None
+  permutation: str | int
+  keep: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +101,17 @@ def _shuffled(settings: Settings, shape: tuple[int, ...]) -> Form:
       f'shuffled: shape={modes} has {math.prod(modes)} entries; the weight, of shape {shape}, '
       f'has {math.prod(shape)}'
     )
+  keep = settings.keep
+  if keep and (max(keep) >= len(modes) or len(keep) == len(modes)):
+    raise ValueError(
+      f'shuffled: keep={keep} must be some of the modes 0..{len(modes) - 1} of shape {modes}, not '
+      'all'
+    )
   labels = tuple(f'm{k}' for k in range(len(modes)))
-  fold = Fold(shape, tuple(zip(labels, modes)), tuple((x,) for x in labels), shuffled=True)
-  return Form(
-    fold, settings.format, lambda rate: ranks.shuffled_ranks(rate, modes, settings.format)
-  )
+  permutation = None if settings.permutation == 'identity' else settings.permutation
+  fold = Fold(shape, tuple(zip(labels, modes)), tuple((x,) for x in labels), permutation, keep)
+  form = settings.format
+  return Form(fold, form, lambda rate: ranks.shuffled_ranks(rate, modes, form, keep))
 
 
 def _axes(

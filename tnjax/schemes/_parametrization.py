@@ -15,7 +15,7 @@ from tnjax.ops import HIGHEST, numeric, prng_key, working_dtype
 from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS
-from tnjax.schemes._shuffle import draw_index, split_key
+from tnjax.schemes._shuffle import draw_index, index_data, rest_of
 from tnjax.schemes._solver import Solver
 
 _TYPICAL = 32  # batch that a schedule is made for where the size is not known
@@ -81,13 +81,13 @@ class Parametrization:
   def needs_key(self) -> bool:
     """Whether `fit` draws random numbers."""
     method = METHODS[self.solver.name]
-    return method.needs_key(**self.solver.options) or self.fold.shuffled
+    return method.needs_key(**self.solver.options) or self.fold.permutation == 'key'
 
   def macs(self, geometry: Geometry | None = None, spatial: tuple[int, ...] = ()) -> int:
     """Multiply-adds for one input of `spatial` size, by the formulas of Su et al. 2018.
 
-    arXiv 1805.10352, for the chain through the factors; a shuffled
-    weight counts as dense. What a plan really executes is in `tnjax.contraction`.
+    arXiv 1805.10352, for the chain through the factors; a weight of `shuffled`
+    counts as dense. What a plan really executes is in `tnjax.contraction`.
     """
     if geometry is None and len(self.fold.shape) > 2:
       raise ValueError(
@@ -95,7 +95,7 @@ class Parametrization:
         'size of its input, Geometry.resolve(...) and (height, width)'
       )
     geometry = geometry or Geometry()
-    if self.fold.shuffled:
+    if self.fold.opaque:
       out = [geometry.output_size(a, n) for a, n in zip(geometry.spatial, spatial)]
       return math.prod(self.fold.shape) * math.prod(out)
     problem = self._problem(geometry, 1, spatial)
@@ -163,10 +163,11 @@ class Parametrization:
     """
     shape, key = self.fold.shape, prng_key(key)
     std = math.prod(shape[:-1]) ** -0.5 if std is None else std
+    rest = rest_of(key) if self.fold.opaque else key
+    factors = formats.random_factors(rest, self.network, std**2, dtype)
     if not self.fold.shuffled:
-      return formats.random_factors(key, self.network, std**2, dtype)
-    data, key = split_key(key)
-    factors = formats.random_factors(key, self.network, std**2, dtype)
+      return factors
+    data = index_data(self.fold.permutation, key)
     return factors | {'index': draw_index(data, math.prod(shape)), 'index_key': data}
 
   def dense(self, factors: Mapping[str, Array], precision: object = HIGHEST) -> Array:
@@ -210,7 +211,7 @@ class Parametrization:
       )
     lead = x.shape[: x.ndim - 1 - len(labels)]
     x = x.reshape(math.prod(lead), *x.shape[len(lead) :])
-    if self.fold.shuffled or groups > 1:
+    if self.fold.opaque or groups > 1:
       y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
     else:
       batch = x.shape[0] if isinstance(x.shape[0], int) else _TYPICAL  # symbolic, in jax.export
@@ -237,7 +238,7 @@ class Parametrization:
     >>> tn.schemes.svd(ranks=2).bind((64, 64)).rebuilds()
     False
     """
-    if self.fold.shuffled or groups > 1:
+    if self.fold.opaque or groups > 1:
       return True
     problem = self._problem(geometry or Geometry(), _TYPICAL * inputs, spatial)
     return contraction.schedule(problem, dtype=dtype).rebuilds
@@ -277,11 +278,11 @@ class Parametrization:
       for own in net.labels
       if any(a[0] == 's' for a in own)
     )
-    return self.fold.shuffled or slices > math.prod(self.fold.shape)
+    return self.fold.opaque or slices > math.prod(self.fold.shape)
 
   def attend(self, factors: Mapping[str, Array], x: Array, precision: object = None) -> Array:
     """`x @ matrix.T` for x (..., T): scores (..., S), as an embedding's output layer needs them."""
-    if self.fold.shuffled:
+    if self.fold.opaque:
       return jnp.matmul(x, self.dense(factors).T, precision=precision)
     batch = math.prod(x.shape[:-1])
     problem = Problem(self.network, self.fold.outputs, self.fold.inputs, batch=batch)

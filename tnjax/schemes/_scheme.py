@@ -40,6 +40,8 @@ class Scheme:
   out_modes: tuple[int, ...] | None = None
   format: str = 'tt'
   shape: tuple[int, ...] | None = None
+  permutation: str | int = 'key'
+  keep: tuple[int, ...] = ()
   solver: Solver | None = None
 
   def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Scheme:
       object.__setattr__(self, 'order', integer(self.order, f'{self.name}: order'))
     if self.format not in FORMATS:
       raise ValueError(f'{self.name}: format={self.format!r} must be one of {", ".join(FORMATS)}')
+    self._check_shuffle()
     self._check_rule()
     if not isinstance(self.solver, Solver | None):
       raise ValueError(f'{self.name}: solver={self.solver!r} must be a tn.schemes.Solver')
@@ -74,6 +77,16 @@ class Scheme:
       return value
     found = integers(value, f'{self.name}: {field}')
     return found[0] if field == 'ranks' and not np.iterable(value) else found
+
+  def _check_shuffle(self) -> None:
+    if self.permutation not in ('key', 'identity'):
+      remedy = ", 'key' or 'identity'"
+      seed = integer(self.permutation, f'{self.name}: permutation', 0, remedy)
+      object.__setattr__(self, 'permutation', seed)
+    keep = integers(self.keep, f'{self.name}: keep', 0)
+    object.__setattr__(self, 'keep', tuple(sorted(set(keep))))
+    if self.keep and self.format != 'tk':
+      raise ValueError(f"{self.name}: keep={self.keep} is for format='tk', not {self.format!r}")
 
   def _check_rule(self) -> None:
     rule = self.ranks

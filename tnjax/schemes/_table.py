@@ -91,13 +91,23 @@ def shuffled(
   ranks: Ranks = None,
   format: str = 'tt',
   shape: Sequence[int] | None = None,
+  permutation: str | int = 'key',
+  keep: Sequence[int] = (),
   solver: Solver | None = None,
 ) -> Scheme:
-  """All entries permuted by a seed, then `format` ('cp', 'tk', 'tr' or 'tt') on `shape`.
+  """All entries permuted, then `format` ('cp', 'tk', 'tr' or 'tt') on `shape`.
 
-  The default shape is the weight's own. Saves storage, not multiply-adds (RsTD, Li et al. 2019).
+  Saves storage, not multiply-adds (RsTD, Li et al. 2019). A `permutation` from the 'key' of every
+  weight; from a seed, an int, one for all weights of a size; or the 'identity', the ordinary
+  decomposition on the same shape. The default shape is the weight's own. Tucker leaves the modes
+  `keep` whole: keep=(0, 1) of a kernel (h, w, S, T) is Tucker-2.
+
+  >>> p = shuffled(rate=0.1, format='tk', keep=(0, 1), permutation=7).bind((3, 3, 64, 64))
+  >>> p.ranks, p.num_params, p.needs_key
+  ((14, 14), 3556, False)
   """
-  return Scheme('shuffled', rate, ranks, format=format, shape=shape, solver=solver)
+  fields = {'format': format, 'shape': shape, 'permutation': permutation, 'keep': keep}
+  return Scheme('shuffled', rate, ranks, solver=solver, **fields)
 
 
 _MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled)}

@@ -69,8 +69,8 @@ def digits(seed: int) -> Dataset:
 
   bunch = load_digits()
   images, labels = bunch.images[..., None].astype('uint8'), bunch.target.astype('int32')
-  test, rest = _stratified(labels, 0.2, seed)
-  validation, train = _stratified(labels[rest], 0.25, seed + 1)
+  test, rest = stratified(labels, 0.2, seed)
+  validation, train = stratified(labels[rest], 0.25, seed + 1)
   parts = [rest[train], rest[validation], test]
   splits = [Split(images[p], labels[p]) for p in parts]
   return Dataset(*splits, scale=16.0, crop=1, flip=False)
@@ -91,7 +91,7 @@ def cifar10(data_dir: str, seed: int) -> Dataset:
   batches = [_cifar_batch(folder / name) for name in _CIFAR_FILES]
   images = np.concatenate([b.images for b in batches[:5]])
   labels = np.concatenate([b.labels for b in batches[:5]])
-  validation, train = _stratified(labels, 0.1, seed)
+  validation, train = stratified(labels, 0.1, seed)
   splits = [Split(images[p], labels[p]) for p in (train, validation)]
   return Dataset(*splits, batches[5], scale=255.0, crop=4, flip=True)
 
@@ -111,7 +111,7 @@ def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) ->
     target.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=target, prefix='.download-') as scratch:
     path = pathlib.Path(scratch) / 'cifar-10-python.tar.gz'
-    digest = _fetch(url, path, progress)
+    digest = fetch(url, path, 'CIFAR-10', progress)
     if digest != CIFAR_MD5:
       raise ValueError(
         f'--download: the archive has md5 {digest}; the official one has {CIFAR_MD5}'
@@ -126,14 +126,18 @@ def download_cifar10(data_dir: str, progress: Progress, url: str = CIFAR_URL) ->
       file.replace(target / CIFAR_FOLDER / file.name)
 
 
-def _fetch(url: str, path: pathlib.Path, progress: Progress) -> str:
-  """Writes what `url` gives to `path`; returns its md5."""
+def fetch(url: str, path: pathlib.Path, what: str, progress: Progress) -> str:
+  """Writes `what` from `url` to `path`; returns its md5.
+
+  Raises:
+    ValueError: it cannot be fetched, or not as a whole.
+  """
   digest = hashlib.md5()
   try:
     with urllib.request.urlopen(url, timeout=60) as response, path.open('wb') as file:
       size = response.headers.get('Content-Length', '')
       total = int(size) if size.isdecimal() else 0
-      with progress.task('download CIFAR-10 (MiB)', total >> 20) as advance:
+      with progress.task(f'download {what} (MiB)', total >> 20) as advance:
         while chunk := response.read(1 << 20):
           file.write(chunk)
           digest.update(chunk)
@@ -146,7 +150,7 @@ def _fetch(url: str, path: pathlib.Path, progress: Progress) -> str:
   return digest.hexdigest()
 
 
-def _stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """Sorted indices of a part with `fraction` of every class, and of the rest."""
   rng = np.random.default_rng(seed)
   chosen = [

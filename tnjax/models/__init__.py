@@ -1,6 +1,7 @@
 """Models of the experiments, and importers for trained weights in PyTorch naming."""
 
 from tnjax.models._constructor import construct, constructor
+from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
 from tnjax.models._weights import check_weights, import_torch, read_weights, torch_names
 
@@ -8,11 +9,15 @@ __all__ = [
   'CIFAR_MEAN',
   'CIFAR_STD',
   'CifarResNet',
+  'LeNet',
+  'Mlp',
   'check_weights',
   'cifar_resnet',
   'construct',
   'constructor',
   'import_torch',
+  'lenet',
+  'mlp',
   'read_weights',
   'torch_names',
 ]

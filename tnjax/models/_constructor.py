@@ -5,9 +5,14 @@ from typing import Any
 
 from flax import nnx
 
+from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CifarResNet, cifar_resnet
 
-_CONSTRUCTORS = {'cifar_resnet': (cifar_resnet, CifarResNet)}
+_CONSTRUCTORS = {
+  'cifar_resnet': (cifar_resnet, CifarResNet),
+  'lenet': (lenet, LeNet),
+  'mlp': (mlp, Mlp),
+}
 
 
 def constructor(model: nnx.Module) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ def accuracy_vs_compression(
   if rows and all(row['accuracy_finetuned'] is None for row in rows):
     del kinds['accuracy_finetuned']
   width = 5.0 * len(kinds)
-  figure, panels = _pyplot().subplots(1, len(kinds), figsize=(width, 5), sharey=True, squeeze=False)
+  figure, panels = pyplot().subplots(1, len(kinds), figsize=(width, 5), sharey=True, squeeze=False)
   figure.subplots_adjust(0.8 / width, 0.11, 1 - 0.8 / width, 0.88, wspace=0.25)  # room for names
   figure.suptitle(title, fontsize=11)
   for axes, (name, words) in zip(panels[0], kinds.items()):
@@ -36,9 +36,9 @@ def accuracy_vs_compression(
         'uncompressed', (0, baseline), (3, 3), xycoords=('axes fraction', 'data'),
         textcoords='offset points', fontsize=8,
       )  # fmt: skip
-    _label_ends(axes, _lines(axes, rows, name))
+    label_ends(axes, _lines(axes, rows, name))
   panels[0, 0].set_ylabel('test accuracy')
-  _save(figure, path)
+  save(figure, path)
 
 
 def _lines(axes: object, rows: Sequence[Mapping], name: str) -> list[tuple[str, tuple, str]]:
@@ -74,7 +74,7 @@ def _percents(axes: object, sizes: Sequence[float]) -> None:
   axes.grid(alpha=0.3)
 
 
-def _label_ends(
+def label_ends(
   axes: object, ends: Sequence[tuple[str, tuple, str]], points: float = 11.0, size: float = 8
 ) -> None:
   """Names lines right of the axes, each at the height of its end or, where that is taken, near.
@@ -137,11 +137,11 @@ def curves(path: pathlib.Path, lines: Sequence[Mapping], name: str) -> None:
     if isinstance(value, (int, float)) and math.isfinite(value):
       phases.setdefault(line['phase'], []).append((line['step'], value))
   height = max(5.0, 1.5 + 0.13 * len(phases))
-  figure, axes = _pyplot().subplots(figsize=(9, height))
+  figure, axes = pyplot().subplots(figsize=(9, height))
   figure.subplots_adjust(0.11, 0.5 / height, 0.85, 1 - 0.2 / height)
   if all(value > 0 for points in phases.values() for _, value in points):
     axes.set_yscale('log')
-  colors = _pyplot().get_cmap('turbo')
+  colors = pyplot().get_cmap('turbo')
   ends = []
   for i, (phase, points) in enumerate(phases.items()):
     color = colors((i + 0.5) / len(phases))
@@ -150,12 +150,12 @@ def curves(path: pathlib.Path, lines: Sequence[Mapping], name: str) -> None:
   axes.set_xlabel('step')
   axes.set_ylabel(name)
   axes.grid(alpha=0.3)
-  _label_ends(axes, ends, points=9, size=6)
-  _save(figure, path)
+  label_ends(axes, ends, points=9, size=6)
+  save(figure, path)
 
 
-def _pyplot() -> types.ModuleType:
-  """Imported late, as it takes a second."""
+def pyplot() -> types.ModuleType:
+  """Matplotlib's, drawing into files; imported late, as it takes a second."""
   import matplotlib
 
   matplotlib.use('agg')
@@ -164,7 +164,8 @@ def _pyplot() -> types.ModuleType:
   return pyplot
 
 
-def _save(figure: object, path: pathlib.Path) -> None:
+def save(figure: object, path: pathlib.Path) -> None:
+  """Writes a figure, whole or not at all, and closes it."""
   with atomic(path) as partial:
     figure.savefig(partial, dpi=120)
-  _pyplot().close(figure)
+  pyplot().close(figure)

@@ -133,7 +133,7 @@ def check_places(figure, texts):
     assert figure.bbox.padded(1).containsx(box.x1), text
     covered = [other for other, place in texts[:i] if place.overlaps(box)]
     assert not covered, f'{text} and {covered}'
-  plots._pyplot().close(figure)
+  plots.pyplot().close(figure)
 
 
 def test_without_fine_tuning_there_is_no_line_of_it(monkeypatch):
@@ -143,4 +143,4 @@ def test_without_fine_tuning_there_is_no_line_of_it(monkeypatch):
   assert len(figure.axes) == 1
   assert 'fine-tuned' not in [text for text, _ in texts]
   assert len(figure.axes[0].containers) == len(NAMES)
-  plots._pyplot().close(figure)
+  plots.pyplot().close(figure)

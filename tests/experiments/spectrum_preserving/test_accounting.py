@@ -1,6 +1,8 @@
 """Sizes, ranks and multiply-adds against every figure of section 6 of the notes on the paper."""
 
+import json
 import math
+import pathlib
 
 import pytest
 from flax import nnx
@@ -103,3 +105,16 @@ def test_the_shapes_are_those_of_the_model():
   assert (plan.kernel_params, sum(layer.macs for layer in plan.compressed)) == (
     found['params'], found['macs']
   )  # fmt: skip
+
+
+def test_the_committed_report_is_what_this_code_counts():
+  path = (
+    pathlib.Path(__file__).parents[3] / 'docs/results/spectrum_preserving/accounting/report.json'
+  )
+  report = json.loads(path.read_text())
+  assert report['git']['clean'] is True
+  assert len(report['rows']) == 2 * 7 * 5
+  for row in report['rows']:
+    names = ('network', 'scheme', 'rate')
+    counted = accounting.row(**{name: row[name] for name in names})
+    assert counted == {name: value for name, value in row.items() if name not in names}

@@ -9,12 +9,17 @@ from typing import Self
 from flax import nnx
 
 from experiments.classifier import network
-from experiments.common import config, data, job, mesh, results
+from experiments.common import config, data, data_mnist, job, mesh, results
 from experiments.common.config import at_least, field, one_of
 
 _DEFAULTS = {
   'digits': {'model': 'resnet8', 'train_epochs': 15, 'finetune_epochs': 5, 'batch_size': 64},
   'cifar10': {'model': 'resnet32', 'train_epochs': 100, 'finetune_epochs': 1, 'batch_size': 128},
+  'mnist': {'model': 'lenet', 'train_epochs': 3, 'finetune_epochs': 1, 'batch_size': 128},
+}
+_SOURCES = {
+  'cifar10': (data.download_cifar10, data.cifar10),
+  'mnist': (data_mnist.download_mnist, data_mnist.mnist),
 }
 
 
@@ -27,21 +32,22 @@ class Config(config.Config):
   """
 
   dataset: str = field(
-    'digits', 'Data: the embedded 8x8 digits, or CIFAR-10.', one_of('digits', 'cifar10')
+    'digits', 'Data: the embedded 8x8 digits, CIFAR-10, or MNIST.', one_of('digits', *_SOURCES)
   )
   data_dir: str | None = field(
     None,
-    'For cifar10: the folder cifar-10-batches-py, or the one that holds it.',
+    'For cifar10: the folder cifar-10-batches-py, or the one that holds it. For mnist: that of the '
+    'four IDX files or of mnist.npz, or the one that holds it.',
     resume='free',
   )
   download: bool = field(
-    False, 'Fetch CIFAR-10 into --data_dir if it is not there, checking its md5.', resume='free'
+    False, 'Fetch the data into --data_dir if they are not there, checking md5.', resume='free'
   )
   model: str | None = field(
     None,
     'Network: resnet<depth> (He et al. v1, padded shortcuts) or resnet<depth>_v2 '
-    '(pre-activation, projections), depth 8, 14, 20, 32, ... Default resnet8 for digits, resnet32 '
-    'for cifar10.',
+    '(pre-activation, projections), depth 8, 14, 20, 32, ...; for mnist lenet or mlp. Default '
+    'resnet8 for digits, resnet32 for cifar10, lenet for mnist.',
   )
   weights: str | None = field(
     None,
@@ -57,14 +63,14 @@ class Config(config.Config):
   )
   train_epochs: int | None = field(
     None,
-    'Epochs of training without --weights. Default 15 for digits, 100 for cifar10.',
+    'Epochs of training without --weights. Default 15 for digits, 100 for cifar10, 3 for mnist.',
     at_least(1),
   )
   train_learning_rate: float = field(
     3e-3, 'Peak learning rate of training without --weights (AdamW, cosine).', at_least(0.0)
   )
   finetune_epochs: int | None = field(
-    None, 'Epochs of fine-tuning per row. Default 5 for digits, 1 for cifar10.', at_least(0)
+    None, 'Epochs of fine-tuning per row. Default 5 for digits, else 1.', at_least(0)
   )
   finetune_steps: int | None = field(
     None,
@@ -77,7 +83,7 @@ class Config(config.Config):
   )
   weight_decay: float = field(1e-4, 'Decoupled weight decay.', at_least(0.0))
   batch_size: int | None = field(
-    None, 'Images per update. Default 64 for digits, 128 for cifar10.', at_least(1)
+    None, 'Images per update. Default 64 for digits, else 128.', at_least(1)
   )
 
   def resolved(self) -> Self:
@@ -98,12 +104,10 @@ class Config(config.Config):
 
   def check_data(self) -> None:
     """Raises ValueError if the flags do not say where the data are."""
-    if self.dataset == 'cifar10' and self.data_dir is None:
-      raise ValueError('--dataset=cifar10 needs --data_dir')
+    if self.dataset != 'digits' and self.data_dir is None:
+      raise ValueError(f'--dataset={self.dataset} needs --data_dir')
     if self.dataset == 'digits' and (self.data_dir or self.download):
-      raise ValueError(
-        '--data_dir and --download go with --dataset=cifar10; the digits are embedded'
-      )
+      raise ValueError('--data_dir and --download go with other data; the digits are embedded')
 
 
 def loader(this: job.Job) -> Callable[[int], data.Dataset]:
@@ -136,9 +140,10 @@ def _load(this: job.Job, seed: int) -> data.Dataset:
   config = this.config
   if config.dataset == 'digits':
     return data.digits(seed)
+  fetch, read = _SOURCES[config.dataset]
   if config.download:
-    data.download_cifar10(config.data_dir, this.progress)
-  return data.cifar10(config.data_dir, seed)
+    fetch(config.data_dir, this.progress)
+  return read(config.data_dir, seed)
 
 
 def _check_seed(path: str | None, seed: int) -> None:

@@ -19,11 +19,18 @@ _NOTES = {
   'seed': int,
 }
 
+_MNIST = {'lenet': tn.models.lenet, 'mlp': tn.models.mlp}
+
 
 def build(name: str, dataset: str, seed: int) -> nnx.Module:
   """A randomly initialised `resnet<depth>` (version 1, padding) or `resnet<depth>_v2`
-  (version 2, projections); for the digits one input channel and 32 channels in every stage.
+  (version 2, projections), for the digits with one input channel and 32 channels in every stage;
+  for MNIST `lenet` or `mlp`.
   """
+  if dataset == 'mnist':
+    if name not in _MNIST:
+      raise ValueError(f'--model={name} must be one of {", ".join(_MNIST)}, for mnist')
+    return _MNIST[name](rngs=nnx.Rngs(seed))
   found = re.fullmatch(r'resnet(\d{1,4})(_v2)?', name)
   if not found:
     raise ValueError(f'--model={name} must be resnet<depth> or resnet<depth>_v2')

@@ -1,7 +1,9 @@
 """Data and network of one seed, and how they are trained, measured and saved."""
 
 import pathlib
+import time
 
+import jax
 from flax import nnx
 
 import tnjax as tn
@@ -14,6 +16,8 @@ from experiments.common.metrics import Metrics
 
 EVAL_BATCH = 500
 
+Rules = tuple[tuple[str, tn.schemes.Scheme | None], ...]
+
 
 class Seeded:
   """What every row of one seed starts from.
@@ -25,6 +29,7 @@ class Seeded:
     seed: of initialisation, order, augmentation and random decompositions.
 
   Attributes:
+    batches: of the training split, in the order of the seed.
     model: the network: loaded, found in the folder, or trained now.
   """
 
@@ -34,7 +39,7 @@ class Seeded:
     self.dataset = dataset
     self._job = this
     self._folder = folder
-    self._batches = Batches(dataset, self.config.batch_size, seed)
+    self.batches = Batches(dataset, self.config.batch_size, seed)
     self.model = network.build(self.config.model, self.config.dataset, seed)
     if self.config.weights is None:
       self._train()
@@ -61,14 +66,29 @@ class Seeded:
 
   def train(self, model: nnx.Module, name: str) -> tuple[int, float]:
     """Trains a network from its start as the one before compression; as `finetune`."""
-    steps = self._batches.steps(self.config.train_epochs)
+    steps = self.batches.steps(self.config.train_epochs)
     return steps, self._fit(model, name, steps, self.config.train_learning_rate)
+
+  def compress(self, rules: Rules, name: str) -> tuple[nnx.Module, tn.compression.Report, float]:
+    """The network compressed by rules, the table of that, and seconds."""
+    start = time.monotonic()
+    count = len(tn.compression.plan(self.model, rules).compressed)
+    with self._job.progress.task(f'decompose {name}', count) as advance:
+      model, table = tn.compress(
+        self.model,
+        rules,
+        jax.random.key(self.seed),
+        input_shape=self.dataset.image_shape,
+        on_layer=lambda path: advance(1, path),
+      )
+    jax.block_until_ready(nnx.state(model))
+    return model, table, time.monotonic() - start
 
   def finetune(self, model: nnx.Module, name: str) -> tuple[int, float]:
     """Trains a compressed network; returns the number of updates, and seconds."""
     steps = self.config.finetune_steps
     if steps is None:
-      steps = self._batches.steps(self.config.finetune_epochs)
+      steps = self.batches.steps(self.config.finetune_epochs)
     return steps, self._fit(model, name, steps, self.config.learning_rate) if steps else 0.0
 
   def save(self, model: nnx.Module, name: str, kind: str = '', **row: object) -> tuple[str, str]:
@@ -102,7 +122,7 @@ class Seeded:
     return train.fit(
       model,
       cross_entropy,
-      self._batches,
+      self.batches,
       settings,
       self._job.progress,
       named(name, self.seed),

@@ -102,6 +102,7 @@ def fit(
   checkpoint: Checkpoint | None = None,
   metrics: Metrics | None = None,
   mesh: Mesh | None = None,
+  on_step: Callable[[Callable[[], nnx.Module]], object] | None = None,
 ) -> float:
   """Trains `model` in place; returns seconds spent.
 
@@ -116,6 +117,7 @@ def fit(
     checkpoint: where to save now and then, and to resume from.
     metrics: where to write loss, metrics and learning rate now and then.
     mesh: devices that share every batch.
+    on_step: called after every update with a function that gives the model as it is then.
 
   Raises:
     FloatingPointError: the loss is not finite; `model` is then unchanged.
@@ -146,6 +148,9 @@ def fit(
           metrics.append(name, i, **values, seconds=round(time.monotonic() - start, 3))
         if checkpoint is not None and i + 1 < settings.steps:
           checkpoint.save_if_due(state, i + 1)
+      if on_step is not None:
+        now = devices.local(mesh, state[:2])
+        on_step(functools.partial(nnx.merge, graph, *now, copy=True))
       advance(1, note)
   params, rest, _ = devices.local(mesh, state)
   nnx.update(model, params, rest)

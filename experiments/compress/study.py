@@ -1,19 +1,16 @@
 """The study: one network, every scheme at every rate for every seed, one report row each."""
 
-import time
 from collections.abc import Callable, Mapping
 
-import jax
 from flax import nnx
 
 import tnjax as tn
-from experiments.classifier.seeded import Seeded
+from experiments.classifier import study
 from experiments.common import grid, job, plots, results
 from experiments.common.data import Dataset
 from experiments.common.metrics import Metrics
-from experiments.compress import resume
 from experiments.compress.config import Config
-from experiments.compress.table import mean, table
+from experiments.compress.table import table
 
 
 def check(config: Config, model: nnx.Module) -> None:
@@ -23,44 +20,29 @@ def check(config: Config, model: nnx.Module) -> None:
       tn.compression.plan(model, config.rules(scheme, rate))
 
 
-class Study:
-  """Runs the rows of a configuration and keeps `report.json` up to date after each.
+class Study(study.Study):
+  """A row a scheme, rate and seed."""
 
-  Args:
-    this: the job; its folder is opened, and rows found in its report are not run again.
-    load: gives the data set of a seed.
-
-  Raises:
-    ValueError: the folder has results that this run cannot go on with.
-  """
+  FILES = (
+    'report.json', 'summary.csv', 'accuracy_vs_compression.png', 'metrics.jsonl', 'loss.png'
+  )  # fmt: skip
+  NUMBERS = (
+    'rate', 'kernel_params_ratio', 'params_ratio', 'macs_ratio', 'relative_error',
+    'accuracy_decomposed', 'accuracy_finetuned',
+  )  # fmt: skip
+  UNFINISHED = ('accuracy_finetuned',)
+  ABOUT = ('dataset', 'model', 'seed')
 
   def __init__(self, this: job.Job, load: Callable[[int], Dataset]):
-    config = self._config = this.config
-    self._job = this
-    self._load = load
-    self._folder = this.open()
-    self._seeded = None  # the latest
+    config = this.config
     settings = [
       {'scheme': scheme, 'rate': rate, 'seed': seed}  # in the order of a report's columns
       for seed in config.seeds
       for scheme in config.schemes
       for rate in config.rates
     ]
-    about = {name: getattr(config, name) for name in ('dataset', 'model', 'seed')}
-    about = this.provenance() | about | {'settings': config.json()}
-    state = {'baseline': None, 'baselines': []}
-    self._grid = grid.Grid(settings, self._folder, about, state)
-    resume.check(self.report, self._folder, load)
-    self.report['baseline'] = mean(self.report['baselines'])
-
-  @property
-  def report(self) -> dict:
-    """What report.json holds."""
-    return self._grid.report
-
-  def run(self) -> None:
-    """Runs all rows that are not done."""
-    self._grid.run(self._row, self._job.progress, self._done)
+    super().__init__(this, load, settings)
+    self._seeded = None  # of the latest row
 
   def finish(self) -> None:
     """Writes the report, the summary and the plots of the rows there are."""
@@ -75,34 +57,16 @@ class Study:
       f'{self._config.model} on {self._config.dataset}',
     )
 
-  def state(self) -> str:
-    """How far it came."""
-    total = len(self._grid.settings)
-    return f'{total - len(self._grid.pending())} of {total} rows'
-
   def summary(self) -> str:
     """The rows as a table, and where the files are."""
-    files = ', '.join(resume.FILES)
+    files = ', '.join(self.FILES)
     return f'{table(self.report)}\nwrote {self._job.workdir}/{files}, weights/'
 
   def _row(self, scheme: str, rate: float, seed: int) -> dict:
     """Decompose, measure, fine-tune, measure; the compressed networks are saved."""
-    seeded = self._at(seed)
+    seeded = self._seeded = self._baselines.at(seed)
     name = f'{scheme}_{rate:g}'
-    start = time.monotonic()
-    key = jax.random.key(seed)
-    rules = self._config.rules(scheme, rate)
-    count = len(tn.compression.plan(seeded.model, rules).compressed)
-    with self._job.progress.task(f'decompose {name}', count) as advance:
-      model, table = tn.compress(
-        seeded.model,
-        rules,
-        key,
-        input_shape=seeded.dataset.image_shape,
-        on_layer=lambda path: advance(1, path),
-      )
-    jax.block_until_ready(nnx.state(model))
-    decompose_seconds = time.monotonic() - start
+    model, table, decompose_seconds = seeded.compress(self._config.rules(scheme, rate), name)
     saved = {'decomposed': seeded.save(model, name, 'decomposed', scheme=scheme, rate=rate)}
     dataset = seeded.dataset
     before, after = seeded.accuracy(model, dataset.test), None
@@ -141,36 +105,6 @@ class Study:
       + (f' -> {row["accuracy_finetuned"]:.2%}' if row['finetune_steps'] else '')
       + (f' ({unfinished} of {len(row["layers"])} layers not converged)' if unfinished else '')
     )
-
-  def _at(self, seed: int) -> Seeded:
-    """Data and network of a seed, noted in the report."""
-    if self._seeded is None or self._seeded.seed != seed:
-      with job.one_line(ValueError):  # the data were damaged since the run began
-        dataset = self._load(seed)
-      noted = self._noted(seed, dataset)
-      self._seeded = Seeded(self._job, self._folder, dataset, seed)
-      if 'accuracy' not in noted:
-        noted |= self._seeded.facts()
-        self.report['baseline'] = mean(self.report['baselines'])
-        self._grid.write()
-      self._job.progress.print(
-        f'{self._config.model} on {self._config.dataset}: test accuracy {noted["accuracy"]:.2%}, '
-        f'{noted["params"]:,} parameters'
-      )
-    return self._seeded
-
-  def _noted(self, seed: int, dataset: Dataset) -> dict:
-    """What the report says of a seed: at first, before any training, its data alone."""
-    baselines = self.report['baselines']
-    found = next((b for b in baselines if b['seed'] == seed), None)
-    if found is None:
-      found = {'seed': seed, 'data_sha256': dataset.fingerprint()}
-      baselines.append(found)
-      self._grid.write()
-    else:
-      with job.one_line(ValueError):
-        resume.check_data(found, dataset)
-    return found
 
 
 def _facts(layer: tn.compression.LayerReport) -> dict:

@@ -1,7 +1,7 @@
 """A report as text for the terminal."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from experiments.common import grid
 
@@ -41,16 +41,6 @@ def markdown(report: Mapping) -> str:
     cells += [f'{r["macs_ratio"]:.1%}', f'{r["relative_error"]:.3f}']
     lines.append([*cells, *(_accuracy(r, f'accuracy_{k}') for k in ('decomposed', 'finetuned'))])
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
-def mean(baselines: Sequence[Mapping]) -> dict | None:
-  """The network before compression; of several seeds the mean, None where none is trained yet."""
-  trained = [b for b in baselines if 'accuracy' in b]
-  if not trained:
-    return None
-  (found,) = grid.summarised(trained, ('params', 'macs'))
-  names = ('accuracy', 'accuracy_std', 'accuracy_validation', 'accuracy_validation_std')
-  return {name: found[name] for name in (*names, 'params', 'macs') if name in found}
 
 
 def _accuracy(row: Mapping, name: str) -> str:

@@ -4,6 +4,7 @@ from tnjax.compression._allocate import Allocation, allocate
 from tnjax.compression._budget import budget
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._compress import compress, plan, skeleton
+from tnjax.compression._reconstruct import Reconstruction, StageRecord, Update, reconstruct
 from tnjax.compression._replace import to_dense
 from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._save import describe, load, save
@@ -15,13 +16,17 @@ __all__ = [
   'LayerBudget',
   'LayerReport',
   'Place',
+  'Reconstruction',
   'Report',
+  'StageRecord',
+  'Update',
   'allocate',
   'budget',
   'compress',
   'describe',
   'load',
   'plan',
+  'reconstruct',
   'save',
   'skeleton',
   'to_dense',

@@ -2,6 +2,7 @@
 
 from tnjax.models._cifar_quick import CifarQuick, cifar_quick
 from tnjax.models._constructor import construct, constructor
+from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
 from tnjax.models._weights import check_weights, import_torch, read_weights, torch_names
 
@@ -10,12 +11,16 @@ __all__ = [
   'CIFAR_STD',
   'CifarQuick',
   'CifarResNet',
+  'LeNet',
+  'Mlp',
   'cifar_quick',
   'check_weights',
   'cifar_resnet',
   'construct',
   'constructor',
   'import_torch',
+  'lenet',
+  'mlp',
   'read_weights',
   'torch_names',
 ]

@@ -6,11 +6,14 @@ from typing import Any
 from flax import nnx
 
 from tnjax.models._cifar_quick import CifarQuick, cifar_quick
+from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CifarResNet, cifar_resnet
 
 _CONSTRUCTORS = {
   'cifar_quick': (cifar_quick, CifarQuick),
   'cifar_resnet': (cifar_resnet, CifarResNet),
+  'lenet': (lenet, LeNet),
+  'mlp': (mlp, Mlp),
 }
 
 

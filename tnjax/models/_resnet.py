@@ -1,7 +1,6 @@
 """Residual networks for small images (He et al. 2015, section 4.2; 2016 for version 2)."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -112,18 +111,29 @@ class CifarResNet(nnx.Module):
     """
     if not jnp.issubdtype(images.dtype, jnp.floating):
       raise ValueError(f'images has dtype {images.dtype}; it needs floats in [0, 1]')
-    norm = partial(self.norm, use_running_average=not train)
-    shape = (1,) * (images.ndim - 1) + (-1,)
-    mean, std = (jnp.asarray(v, images.dtype).reshape(shape) for v in (self.mean, self.std))
-    x = self.conv((images - mean) / std)
-    if self.version == 1:
-      x = jax.nn.relu(norm(x))
-    for stage in self.stages:
-      for block in stage:
-        x = block(x, train)
+    x = images
+    for index in range(len(self.stages)):
+      x = self.stage(x, index, train)
     if self.version == 2:
-      x = jax.nn.relu(norm(x))
+      x = jax.nn.relu(self.norm(x, use_running_average=not train))
     return self.linear(x.mean(axis=(-3, -2)))
+
+  def stage(self, x: Array, index: int, train: bool = False) -> Array:
+    """The output of a stage, given that of the one before; the first takes images.
+
+    In version 2 it is the residual stream, before any norm. Chained, with what follows, they are
+    the model: `functools.partial(CifarResNet.stage, index=0)` is a stage as
+    `tn.compression.reconstruct` takes it.
+    """
+    if index == 0:
+      shape = (1,) * (x.ndim - 1) + (-1,)
+      mean, std = (jnp.asarray(v, x.dtype).reshape(shape) for v in (self.mean, self.std))
+      x = self.conv((x - mean) / std)
+      if self.version == 1:
+        x = jax.nn.relu(self.norm(x, use_running_average=not train))
+    for block in self.stages[index]:
+      x = block(x, train)
+    return x
 
 
 class BlockV1(nnx.Module):

@@ -20,6 +20,11 @@ def test_bad_networks():
   for name in ('vgg', 'resnet9', 'resnet8_v3'):
     with pytest.raises(ValueError, match=f'--model={name}'):
       network.build(name, 'digits', 0)
+  for name, dataset in (('resnet8', 'mnist'), ('lenet', 'digits'), ('mlp', 'cifar10')):
+    with pytest.raises(ValueError, match=f'--model={name} must be'):
+      network.build(name, dataset, 0)
+  for name in ('lenet', 'mlp'):
+    assert network.build(name, 'mnist', 0)(jnp.ones((1, 28, 28, 1))).shape == (1, 10)
 
 
 NOTES = {

@@ -156,6 +156,22 @@ def test_any_loss_trains_what_the_filter_names_and_keeps_its_keys(tmp_path):
   assert all(line['worst'] > 0 and line['learning_rate'] == 1e-2 for line in lines)
 
 
+def test_every_update_may_be_watched_without_a_trace():
+  """Whoever watches gets the model as it is then, and a copy of it stays what it was."""
+  model, plain, seen = Regression(), Regression(), []
+  settings = train.Settings(3, train.Optimizer(optax.sgd(1e-2), lambda step: 1e-2), seed=0)
+  with Progress() as progress:
+    train.fit(plain, squares, Points(), settings, progress, 'points')
+    train.fit(
+      model, squares, Points(), settings, progress, 'points',
+      on_step=lambda now: seen.append(np.array(now().tail.kernel[...])),
+    )  # fmt: skip
+  np.testing.assert_array_equal(model.tail.kernel[...], plain.tail.kernel[...])
+  assert len(seen) == 3
+  np.testing.assert_array_equal(seen[-1], model.tail.kernel[...])
+  assert all((a != b).any() for a, b in zip(seen, seen[1:]))
+
+
 def test_a_checkpoint_keeps_every_kind_of_array(tmp_path):
   state = {
     'half': jnp.arange(3, dtype='bfloat16'), 'key': jax.random.key(3), 'count': jnp.int32(7),

@@ -1,40 +1,43 @@
 """Whether a run can go on with the results in its folder: whole, and of the same data."""
 
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from experiments.classifier.seeded import named
 from experiments.common import mesh, results
 from experiments.common.data import Dataset
 
-_NUMBERS = (
-  'rate', 'kernel_params_ratio', 'params_ratio', 'macs_ratio', 'relative_error',
-  'accuracy_decomposed', 'accuracy_finetuned',
-)  # fmt: skip
-FILES = (
-  'report.json', 'summary.csv', 'accuracy_vs_compression.png', 'metrics.jsonl', 'loss.png'
-)  # fmt: skip
 _REMEDY = 'put it back, or choose another --workdir'
 
 
-def check(report: Mapping, folder: pathlib.Path, load: Callable[[int], Dataset]) -> None:
+def check(
+  report: Mapping,
+  folder: pathlib.Path,
+  load: Callable[[int], Dataset],
+  files: Sequence[str],
+  numbers: Sequence[str],
+  unfinished: Sequence[str] = (),
+) -> None:
   """Checks what an earlier run left.
 
   Args:
     report: what report.json says.
     folder: of the results.
     load: gives the data set of a seed.
+    files: that the job writes there.
+    numbers: entries that every row has.
+    unfinished: those of them that may be null.
 
   Raises:
     ValueError: an entry of the report is missing or of another kind, a file that it names is
       missing or has changed, or the data are others.
   """
   path = folder / 'report.json'
-  for name in FILES:
+  for name in files:
     if (folder / name).is_dir():
       raise ValueError(f'{folder / name} is a folder; the file of that name has no place')
   for row in report['rows']:
-    _check_row(path, row)
+    _check_row(path, row, numbers, unfinished)
   if not isinstance(report['baselines'], list):
     raise ValueError(f'{path} is damaged: its baselines are no list')
   for found in report['baselines']:
@@ -60,11 +63,13 @@ def check_data(baseline: Mapping, dataset: Dataset) -> None:
     )
 
 
-def _check_row(path: pathlib.Path, row: Mapping) -> None:
+def _check_row(
+  path: pathlib.Path, row: Mapping, numbers: Sequence[str], unfinished: Sequence[str]
+) -> None:
   name = f'row {row["scheme"]} at {row["rate"]}'
-  for key in _NUMBERS:
-    unfinished = key == 'accuracy_finetuned' and key in row and row[key] is None
-    if not (unfinished or _number(row.get(key))):
+  for key in numbers:
+    empty = key in unfinished and key in row and row[key] is None
+    if not (empty or _number(row.get(key))):
       raise ValueError(f'{path} is damaged: {name} has {key} {row.get(key)!r}, no number')
   if not all(isinstance(row.get(k, {}), dict) for k in ('weights', 'weights_sha256')):
     raise ValueError(f'{path} is damaged: {name} has weights {row.get("weights")!r}')

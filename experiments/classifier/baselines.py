@@ -1,0 +1,78 @@
+"""The networks that a study starts from, one a seed, and what its report says of them."""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+from experiments.classifier import resume
+from experiments.classifier.seeded import Seeded
+from experiments.common import grid, job
+from experiments.common.data import Dataset
+
+_KEPT = 3  # networks with their data at once
+
+
+class Baselines:
+  """Data and network of every seed, trained where that was not done yet, and noted in the report.
+
+  Args:
+    this: the job, its settings a `classifier.Config`.
+    folder: of the results.
+    found: the study's rows, whose report starts with `empty`.
+    load: gives the data set of a seed.
+  """
+
+  def __init__(
+    self, this: job.Job, folder: pathlib.Path, found: grid.Grid, load: Callable[[int], Dataset]
+  ):
+    self._job = this
+    self._folder = folder
+    self._grid = found
+    self._load = load
+    self.at = functools.lru_cache(_KEPT)(self._at)
+    found.report['baseline'] = mean(found.report['baselines'])
+
+  def _at(self, seed: int) -> Seeded:
+    """What the rows of a seed start from."""
+    with job.one_line(ValueError):  # the data were damaged since the run began
+      dataset = self._load(seed)
+    noted = self._noted(seed, dataset)
+    seeded = Seeded(self._job, self._folder, dataset, seed)
+    report = self._grid.report
+    if 'accuracy' not in noted:
+      noted |= seeded.facts()
+      report['baseline'] = mean(report['baselines'])
+      self._grid.write()
+    self._job.progress.print(
+      f'{self._job.config.model} on {self._job.config.dataset}: test accuracy '
+      f'{noted["accuracy"]:.2%}, {noted["params"]:,} parameters'
+    )
+    return seeded
+
+  def _noted(self, seed: int, dataset: Dataset) -> dict:
+    """What the report says of a seed: at first, before any training, its data alone."""
+    baselines = self._grid.report['baselines']
+    found = next((b for b in baselines if b['seed'] == seed), None)
+    if found is None:
+      found = {'seed': seed, 'data_sha256': dataset.fingerprint()}
+      baselines.append(found)
+      self._grid.write()
+    else:
+      with job.one_line(ValueError):
+        resume.check_data(found, dataset)
+    return found
+
+
+def empty() -> dict:
+  """What a report says of networks before there are any."""
+  return {'baseline': None, 'baselines': []}
+
+
+def mean(baselines: Sequence[Mapping]) -> dict | None:
+  """The network before compression; of several seeds the mean, None where none is trained yet."""
+  trained = [b for b in baselines if 'accuracy' in b]
+  if not trained:
+    return None
+  (found,) = grid.summarised(trained, ('params', 'macs'))
+  names = ('accuracy', 'accuracy_std', 'accuracy_validation', 'accuracy_validation_std')
+  return {name: found[name] for name in (*names, 'params', 'macs') if name in found}

@@ -136,7 +136,10 @@ def test_collinear_terms_in_ten_seeds():
     d = cp_correct(x, before)
     assert all(np.isfinite(a).all() for a in jax.tree.leaves(d.tensor))
     assert sensitivity(d.tensor) <= sensitivity(before)
-    assert relative_gap(x, d.tensor) <= 1.001 * relative_gap(x, before) + 1e-5
+    # The error of terms that cancel is known to within their rounding, spread over all entries.
+    terms = np.sum(before.weights) / np.linalg.norm(x)
+    rounding = np.finfo('float32').eps * terms / np.sqrt(x.size)
+    assert relative_gap(x, d.tensor) <= 1.001 * relative_gap(x, before) + 1e-6 + rounding
     ratios.append(float(sensitivity(before) / sensitivity(d.tensor)))
   assert max(ratios) > 10, ratios
   assert np.median(ratios) > 2, ratios

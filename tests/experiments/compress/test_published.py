@@ -17,9 +17,6 @@ RESULTS = pathlib.Path(__file__).parents[3] / 'docs' / 'results'
 EXACT = ('params', 'params_ratio', 'kernel_params', 'kernel_params_ratio', 'macs', 'macs_ratio',
          'kernel_macs_ratio')  # fmt: skip
 
-# To be removed with CIFAR-10's first report of `make results`: strictness will say so.
-STALE = pytest.mark.xfail(strict=True, reason='a report of an earlier commit, until `make results`')
-
 
 def published(name):
   return json.loads((RESULTS / name / 'report.json').read_text())
@@ -46,7 +43,7 @@ def test_ranks_and_sizes(name, shape):
     assert (table.dense_params, table.dense_macs) == (base['params'], base['macs'])
 
 
-@pytest.mark.parametrize('name', ['digits', pytest.param('cifar10', marks=STALE)])
+@pytest.mark.parametrize('name', ['digits', 'cifar10'])
 def test_a_report_names_its_commit(name):
   report = published(name)
   assert len(report['git']['commit']) == 40
@@ -54,7 +51,6 @@ def test_a_report_names_its_commit(name):
   assert report['earlier'] == []
 
 
-@STALE
 def test_relative_errors_of_the_trained_network(shared_data):
   report = published('cifar10')
   model = network.build(report['model'], report['dataset'], report['seed'])

@@ -93,7 +93,7 @@ def study(rates, finetuned=True):
 def drawn(monkeypatch, plot, *args):
   """The figure that a function of `plots` would save, and all its texts with their places."""
   found = []
-  monkeypatch.setattr(plots, '_save', lambda figure, path: found.append(figure))
+  monkeypatch.setattr(plots, 'save', lambda figure, path: found.append(figure))
   plot(None, *args)
   (figure,) = found
   figure.canvas.draw()

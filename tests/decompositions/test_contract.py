@@ -201,12 +201,10 @@ def test_reverse_mode_through_a_tolerance_says_what_to_do(method):
 def test_scale_does_not_matter(method):
   x = tensor() / np.abs(tensor()).max()
   unit = method.run(x, 2).relative_error
-  inside = traced(method)
   for scale in (1e-30, 1e30, 9e37, 3.4e38):
     scaled = x * np.float32(scale)
     d = method.run(scaled, 2)
-    for found in (d, inside(scaled)):
-      np.testing.assert_allclose(found.relative_error, unit, rtol=1e-3)
+    np.testing.assert_allclose(d.relative_error, unit, rtol=1e-3)
     wide = jax.tree.map(lambda a: np.asarray(a, 'float64' if a.dtype.kind == 'f' else a.dtype), d)
     np.testing.assert_allclose(gap(scaled.astype('float64'), wide), unit, rtol=1e-3)
 

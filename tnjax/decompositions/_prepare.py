@@ -86,15 +86,14 @@ def in_range(
   """`kernel(x, *args)`, at unit scale where squares of entries would leave the range.
 
   For the direct methods, which a copy of the tensor would slow down: none is made in the usual
-  range, but of a traced tensor always, as its range is not known. `size` as `sized_input` gives it.
+  range, nor of a traced tensor. `size` as `sized_input` gives it.
   """
-  limits = jnp.finfo(x.dtype)
-  exponent = _exponent(x) if size is None else math.frexp(size)[1]
-  usual = (limits.minexp // 2 < exponent) & (exponent < limits.maxexp // 3)
-  if size is not None and usual:
+  if size is None:
     return kernel(x, *args)
-  exponent = jnp.where(usual, 0, exponent)
-  return _rescaled(kernel(_shifted(x, -exponent), *args), exponent, x.dtype)
+  limits, exponent = jnp.finfo(x.dtype), math.frexp(size)[1]
+  if limits.minexp // 2 < exponent < limits.maxexp // 3:
+    return kernel(x, *args)
+  return _rescaled(kernel(_shifted(x, -exponent), *args), jnp.asarray(exponent), x.dtype)
 
 
 def _exponent(x: Array) -> Array:

@@ -54,7 +54,8 @@ def on_host(fold: Fold, weight: Array, key: Array | None) -> np.ndarray:
   if not np.isfinite(found).all():
     raise ValueError(f'weight of shape {weight.shape} has NaN or infinite entries')
   if fold.shuffled:
-    data = index_data(fold.permutation, key if key is None else prng_key(key))
+    seeded = isinstance(fold.permutation, int)
+    data = index_data(fold.permutation, None if seeded else prng_key(key))
     index = np.asarray(draw_index(data, math.prod(fold.shape)))
     found = formats.shuffle(found, index, fold.mode_shape)
   return fold.fold(found)

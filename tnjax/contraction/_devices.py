@@ -57,19 +57,20 @@ class Device:
     return dataclasses.replace(self, item=item, flops=self.half_flops if item == 2 else self.flops)
 
 
-def _accelerator(
-  flops: float, half_flops: float, bandwidth: float, launch: float, kinds: str, source: str
-) -> Device:
-  """By the roofline alone: flops and bandwidth of the data sheet, the rest supposed."""
-  small = 128.0 if kinds.startswith('tpu') else 64.0
+def _accelerator(flops: float, half: float, bandwidth: float, kinds: str, source: str) -> Device:
+  """By the roofline alone: dense TFLOP/s in 32 and 16 bits and TB/s of the data sheet, the rest
+  supposed. A TPU multiplies float32, too, in bf16 by default.
+  """
+  tpu = kinds.startswith('tpu')
+  small, bandwidth = 128.0 if tpu else 64.0, bandwidth * 1e12
   return Device(
-    flops=flops,
-    half_flops=half_flops,
+    flops=flops * 1e12,
+    half_flops=half * 1e12,
     bandwidth=bandwidth,
     fresh=bandwidth,
     cache=0.0,
     moving=bandwidth / 2,
-    launch=launch,
+    launch=2e-6 if tpu else 5e-6,
     rows=small,
     columns=small / 4,
     lanes=8,
@@ -81,16 +82,6 @@ def _accelerator(
     source=source,
     kinds=kinds,
   )
-
-
-def _gpu(tf32: float, bf16: float, bandwidth: float, kinds: str, source: str) -> Device:
-  """TFLOP/s without sparsity, and TB/s."""
-  return _accelerator(tf32 * 1e12, bf16 * 1e12, bandwidth * 1e12, 5e-6, kinds, source)
-
-
-def _tpu(bf16: float, bandwidth: float, kinds: str, source: str) -> Device:
-  """TFLOP/s and TB/s; of float32, too, the default precision multiplies in bf16."""
-  return _accelerator(bf16 * 1e12, bf16 * 1e12, bandwidth * 1e12, 2e-6, kinds, source)
 
 
 _CPU = Device(
@@ -115,21 +106,29 @@ _CPU = Device(
 # NVIDIA's sheets give tensor cores with sparsity: half of it is what dense products reach.
 DEVICES = {
   'cpu': _CPU,
-  'A100': _gpu(156, 312, 2.04, r'\ba100\b', 'NVIDIA A100 80GB SXM data sheet, TF32'),
-  'H100': _gpu(495, 989, 3.35, r'\bh100\b', 'NVIDIA H100 SXM data sheet, TF32'),
-  'H200': _gpu(495, 989, 4.8, r'\bh200\b', 'NVIDIA H200 SXM data sheet, TF32'),
-  'B200': _gpu(1100, 2250, 8.0, r'\bb200\b', 'NVIDIA Blackwell (HGX B200) data sheet, TF32'),
-  'L4': _gpu(60, 121, 0.3, r'\bl4$', 'NVIDIA L4 data sheet, TF32'),
-  'RTX 4090': _gpu(82.6, 165.2, 1.008, r'\brtx 4090$', 'NVIDIA Ada architecture paper, TF32'),
-  'MI300X': _gpu(
+  'A100': _accelerator(156, 312, 2.04, r'\ba100\b', 'NVIDIA A100 80GB SXM data sheet, TF32'),
+  'H100': _accelerator(495, 989, 3.35, r'\bh100\b', 'NVIDIA H100 SXM data sheet, TF32'),
+  'H200': _accelerator(495, 989, 4.8, r'\bh200\b', 'NVIDIA H200 SXM data sheet, TF32'),
+  'B200': _accelerator(
+    1100, 2250, 8.0, r'\bb200\b', 'NVIDIA Blackwell (HGX B200) data sheet, TF32'
+  ),
+  'L4': _accelerator(60, 121, 0.3, r'\bl4$', 'NVIDIA L4 data sheet, TF32'),
+  'RTX 4090': _accelerator(
+    82.6, 165.2, 1.008, r'\brtx 4090$', 'NVIDIA Ada architecture paper, TF32'
+  ),
+  'MI300X': _accelerator(
     163.4, 1307.4, 5.3, r'\bmi300x\b', 'AMD Instinct MI300X data sheet, FP32 matrix (not TF32)'
   ),
-  'TPU v4': _tpu(275, 1.23, r'tpu v4$', 'Google Cloud TPU v4, bf16'),
-  'TPU v5e': _tpu(197, 0.819, r'tpu v5( lite|e)', 'Google Cloud TPU v5e, bf16'),
-  'TPU v5p': _tpu(459, 2.765, r'tpu v5p?$', 'Google Cloud TPU v5p, bf16'),
-  'TPU v6e': _tpu(918, 1.638, r'tpu v6( lite|e)', 'Google Cloud TPU v6e, bf16'),
-  'TPU v7x': _tpu(
-    1153.5, 3.69, r'tpu ?v?7x?$', 'Google Cloud TPU7x, bf16: half a chip, which is a device of jax'
+  'TPU v4': _accelerator(275, 275, 1.23, r'tpu v4$', 'Google Cloud TPU v4, bf16'),
+  'TPU v5e': _accelerator(197, 197, 0.819, r'tpu v5( lite|e)', 'Google Cloud TPU v5e, bf16'),
+  'TPU v5p': _accelerator(459, 459, 2.765, r'tpu v5p?$', 'Google Cloud TPU v5p, bf16'),
+  'TPU v6e': _accelerator(918, 918, 1.638, r'tpu v6( lite|e)', 'Google Cloud TPU v6e, bf16'),
+  'TPU v7x': _accelerator(
+    1153.5,
+    1153.5,
+    3.69,
+    r'tpu ?v?7x?$',
+    'Google Cloud TPU7x, bf16: half a chip, which is a device of jax',
   ),
 }
 _DEFAULTS = {'gpu': 'A100', 'tpu': 'TPU v4'}

@@ -78,7 +78,7 @@ class Benchmark:
 
   def state(self) -> str:
     """How far it came."""
-    return f'{len(self._grid.rows)} of {len(self._grid.settings)} runs'
+    return self._grid.state('runs')
 
   def summary(self) -> str:
     """A table of the cells."""

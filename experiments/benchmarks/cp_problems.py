@@ -70,7 +70,7 @@ class Benchmark:
 
   def state(self) -> str:
     """How far it came."""
-    return f'{len(self._grid.rows)} of {len(self._grid.settings)} fits'
+    return self._grid.state('fits')
 
   def summary(self) -> str:
     """A table of the problems, and the totals."""

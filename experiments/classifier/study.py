@@ -1,5 +1,6 @@
 """What the studies share whose rows start from trained classifiers."""
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
@@ -8,7 +9,7 @@ from experiments.common import grid, job
 from experiments.common.data import Dataset
 
 
-class Study:
+class Study(abc.ABC):
   """Runs the rows of a configuration and keeps `report.json` up to date after each.
 
   A study gives `_row` and `_done`, and `finish` and `summary` of `job.Work`.
@@ -53,13 +54,12 @@ class Study:
 
   def state(self) -> str:
     """How far it came."""
-    total = len(self._grid.settings)
-    return f'{total - len(self._grid.pending())} of {total} rows'
+    return self._grid.state()
 
+  @abc.abstractmethod
   def _row(self, **setting: object) -> dict:
     """What a row holds beside its setting."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def _done(self, row: Mapping) -> None:
     """Called with a row once it is saved."""
-    raise NotImplementedError

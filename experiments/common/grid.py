@@ -66,6 +66,11 @@ class Grid:
     """The settings without a row."""
     return [s for s in self.settings if not any(s.items() <= row.items() for row in self.rows)]
 
+  def state(self, unit: str = 'rows') -> str:
+    """How far it came, such as '3 of 9 rows'."""
+    total = len(self.settings)
+    return f'{total - len(self.pending())} of {total} {unit}'
+
   def run(self, row: Callable[..., dict], progress: Progress, done: Callable[[dict], None]) -> None:
     """Computes every pending row as row(**setting), saves it, and calls `done` with it."""
     pending = self.pending()

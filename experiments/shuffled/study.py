@@ -66,8 +66,7 @@ class Study:
 
   def state(self) -> str:
     """How far it came."""
-    total = len(self._grid.settings)
-    return f'{total - len(self._grid.pending())} of {total} rows'
+    return self._grid.state()
 
   def summary(self) -> str:
     """The rows as tables, what they say of the claims, and where the files are."""

@@ -46,7 +46,7 @@ class Counting:
 
   def state(self) -> str:
     """How far it came."""
-    return f'{len(self._grid.rows)} of {len(self._grid.settings)} rows'
+    return self._grid.state()
 
   def summary(self) -> str:
     """The table, and whether the notes' figures came out."""

@@ -24,7 +24,7 @@ from experiments.common.classification import cross_entropy
 from experiments.shuffled.config import FORMATS, Config
 from experiments.shuffled.student import fresh
 
-LIMIT = 1.3  # what the issue allows
+LIMIT = 1.3  # times the step: beyond, the gather would dominate it
 _IMAGES = {'digits': (8, 8, 1), 'cifar10': (32, 32, 3)}
 _SIDES = ('td', 'rstd')
 _RATIO = 10.0

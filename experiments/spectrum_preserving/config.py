@@ -17,7 +17,7 @@ _STUDIES = {
     'dataset': 'digits',
     'schemes': PLAIN + RESHAPED,
     'rates': _RATES,
-    'updates': 96,
+    'updates': 240,
     'points': 12,
   },
   'cifar': {

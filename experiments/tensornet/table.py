@@ -31,12 +31,21 @@ def check(path: pathlib.Path, report: Mapping) -> None:
 
 
 def line(row: Mapping) -> str:
-  """A row in one line, the paper's figures beside it."""
+  """A row in one line, the paper's figures beside it.
+
+  >>> both = next(row for row in counts.rows() if row['cell'] == 'quick, both')
+  >>> line({'study': 'counts', 'rank': None} | both)
+  'counts quick, both: network 1.66x smaller (paper: 1.7x)'
+  """
   study, cell, rank = row['study'], row['cell'], row['rank']
   if study == 'counts':
     known = [(a, b) for a, b in zip(row['weights_left_capped'], row['weights_paper']) if b]
     agree = sum(a == b for a, b in known)
-    return f'{_name(row)}: {agree} of {len(known)} counts are those of the paper'
+    told = [f'{agree} of {len(known)} counts are those of the paper'] if known else []
+    if 'network_ratio' in row:
+      ours, theirs = row['network_ratio'], row['network_ratio_paper']
+      told.append(f'network {ours:.3g}x smaller (paper: {theirs:.3g}x)')
+    return f'{_name(row)}: {", ".join(told)}'
   if study == 'inference':
     return (
       f'{_name(row)}: dense {row["dense_ms"]:.3g} ms, train {row["tt_ms"]:.3g} ms, '

@@ -6,14 +6,19 @@ from typing import Any
 from flax import nnx
 
 from tnjax.models._cifar_quick import CifarQuick, cifar_quick
+from tnjax.models._imagenet_resnet import ResNet, resnet
 from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CifarResNet, cifar_resnet
+from tnjax.models._vgg import AlexNet, Vgg, alexnet, vgg
 
 _CONSTRUCTORS = {
+  'alexnet': (alexnet, AlexNet),
   'cifar_quick': (cifar_quick, CifarQuick),
   'cifar_resnet': (cifar_resnet, CifarResNet),
   'lenet': (lenet, LeNet),
   'mlp': (mlp, Mlp),
+  'resnet': (resnet, ResNet),
+  'vgg': (vgg, Vgg),
 }
 
 

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tnjax.models._init import he_normal, lecun_normal
+from tnjax.models._init import lecun_normal
+from tnjax.models._layers import conv, norm
+from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, normalised
 
-CIFAR_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which the published CIFAR weights expect
-CIFAR_STD = (0.229, 0.224, 0.225)
+CIFAR_MEAN, CIFAR_STD = IMAGENET_MEAN, IMAGENET_STD  # which the published CIFAR weights expect
 
 
 def cifar_resnet(
@@ -89,8 +90,8 @@ class CifarResNet(nnx.Module):
     self.mean = tuple(mean)
     self.std = tuple(std)
     block = {1: BlockV1, 2: BlockV2}[version]
-    self.conv = _conv3x3(len(self.mean), widths[0], 1, rngs)
-    self.norm = _norm(widths[0] if version == 1 else widths[-1], rngs)
+    self.conv = conv(len(self.mean), widths[0], 3, rngs=rngs)
+    self.norm = norm(widths[0] if version == 1 else widths[-1], rngs=rngs)
     stages, channels = [], widths[0]
     for stage, width in enumerate(widths):
       stack = []
@@ -126,9 +127,7 @@ class CifarResNet(nnx.Module):
     `tn.compression.reconstruct` takes it.
     """
     if index == 0:
-      shape = (1,) * (x.ndim - 1) + (-1,)
-      mean, std = (jnp.asarray(v, x.dtype).reshape(shape) for v in (self.mean, self.std))
-      x = self.conv((x - mean) / std)
+      x = self.conv(normalised(x, self.mean, self.std))
       if self.version == 1:
         x = jax.nn.relu(self.norm(x, use_running_average=not train))
     for block in self.stages[index]:
@@ -141,14 +140,14 @@ class BlockV1(nnx.Module):
 
   def __init__(self, ins: int, outs: int, strides: int, project: bool, rngs: nnx.Rngs):
     self.strides, self.outs = strides, outs
-    self.conv1 = _conv3x3(ins, outs, strides, rngs)
-    self.norm1 = _norm(outs, rngs)
-    self.conv2 = _conv3x3(outs, outs, 1, rngs)
-    self.norm2 = _norm(outs, rngs)
+    self.conv1 = conv(ins, outs, 3, strides, rngs=rngs)
+    self.norm1 = norm(outs, rngs=rngs)
+    self.conv2 = conv(outs, outs, 3, rngs=rngs)
+    self.norm2 = norm(outs, rngs=rngs)
     self.project = project
     if self.project:
-      self.projection = _conv1x1(ins, outs, strides, rngs)
-      self.projection_norm = _norm(outs, rngs)
+      self.projection = conv(ins, outs, 1, strides, rngs=rngs)
+      self.projection_norm = norm(outs, rngs=rngs)
 
   def __call__(self, x: Array, train: bool = False) -> Array:
     """One block."""
@@ -167,13 +166,13 @@ class BlockV2(nnx.Module):
 
   def __init__(self, ins: int, outs: int, strides: int, project: bool, rngs: nnx.Rngs):
     self.strides, self.outs = strides, outs
-    self.norm1 = _norm(ins, rngs)
-    self.conv1 = _conv3x3(ins, outs, strides, rngs)
-    self.norm2 = _norm(outs, rngs)
-    self.conv2 = _conv3x3(outs, outs, 1, rngs)
+    self.norm1 = norm(ins, rngs=rngs)
+    self.conv1 = conv(ins, outs, 3, strides, rngs=rngs)
+    self.norm2 = norm(outs, rngs=rngs)
+    self.conv2 = conv(outs, outs, 3, rngs=rngs)
     self.project = project
     if self.project:
-      self.projection = _conv1x1(ins, outs, strides, rngs)
+      self.projection = conv(ins, outs, 1, strides, rngs=rngs)
 
   def __call__(self, x: Array, train: bool = False) -> Array:
     """One block."""
@@ -183,23 +182,6 @@ class BlockV2(nnx.Module):
     y = self.conv1(y)
     y = self.conv2(jax.nn.relu(self.norm2(y, use_running_average=average)))
     return x + y
-
-
-def _conv3x3(ins: int, outs: int, strides: int, rngs: nnx.Rngs) -> nnx.Conv:
-  # Explicit padding: at stride 2 'SAME' would pad one side only, unlike the published networks.
-  return nnx.Conv(
-    ins, outs, (3, 3), strides, padding=1, use_bias=False, kernel_init=he_normal, rngs=rngs
-  )
-
-
-def _conv1x1(ins: int, outs: int, strides: int, rngs: nnx.Rngs) -> nnx.Conv:
-  return nnx.Conv(
-    ins, outs, (1, 1), strides, padding=0, use_bias=False, kernel_init=he_normal, rngs=rngs
-  )
-
-
-def _norm(channels: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-  return nnx.BatchNorm(channels, momentum=0.9, epsilon=1e-5, rngs=rngs)
 
 
 def _pad_shortcut(x: Array, strides: int, channels: int) -> Array:

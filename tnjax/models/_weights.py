@@ -9,6 +9,12 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+_OWN = {'conv': ['conv1'], 'norm': ['bn1'], 'linear': ['linear', 'fc']}  # of a CifarResNet
+_TIMM = {
+  'classifier/0': ['pre_logits.fc1'],
+  'classifier/3': ['pre_logits.fc2'],
+  'classifier/6': ['head.fc'],
+}
 _NPZ, _SAFETENSORS, _TORCH = ('.npz',), ('.safetensors',), ('.th', '.pt', '.pth')
 
 
@@ -17,12 +23,16 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
   A leading `module.` (PyTorch's DataParallel) and a wrapping `state_dict` are taken off.
 
+  Args:
+    path: of the file, or 'hf:OWNER/NAME' for `model.safetensors` of a repository on Hugging Face,
+      which is fetched once and kept in the user's cache (needs huggingface_hub and a network).
+
   Raises:
     FileNotFoundError: no such file.
     ValueError: another suffix, a damaged file, a package that is needed to read it is missing, or
       an array that holds no numbers (text, dates, records), which is named.
   """
-  path = pathlib.Path(path)
+  path = _fetched(path[3:]) if str(path).startswith('hf:') else pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'weights file {path} does not exist')
   suffix = path.suffix
@@ -55,6 +65,18 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return {name.removeprefix('module.'): a for name, a in arrays.items()}
 
 
+def _fetched(repository: str) -> pathlib.Path:
+  """Weights of a repository on Hugging Face, in the user's cache."""
+  try:
+    from huggingface_hub import hf_hub_download
+  except ImportError:
+    raise ValueError(f'weights hf:{repository} need the package huggingface_hub') from None
+  try:
+    return pathlib.Path(hf_hub_download(repository, 'model.safetensors'))
+  except Exception as error:
+    raise ValueError(f'weights hf:{repository} cannot be fetched: {error}') from error
+
+
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
   import torch
 
@@ -64,10 +86,15 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def torch_names(path: str) -> tuple[str, ...]:
-  """PyTorch names under which a variable of `CifarResNet` may be stored, by its NNX path.
+  """Names under which PyTorch's packages store a variable of our models, by its NNX path.
 
-  >>> torch_names('stages/1/0/conv2/kernel')
-  ('layer2.0.conv2.weight',)
+  Those of torchvision's networks are their paths. A `CifarResNet` has the names of He's networks,
+  of two habits; the dense layers of a VGG have those of timm too, where they are convolutions.
+
+  >>> torch_names('layer4/0/downsample/1/mean'), torch_names('stages/1/0/conv2/kernel')
+  (('layer4.0.downsample.1.running_mean',), ('layer2.0.conv2.weight',))
+  >>> torch_names('classifier/0/kernel')
+  ('classifier.0.weight', 'pre_logits.fc1.weight')
   """
   module, _, leaf = path.rpartition('/')
   if block := re.fullmatch(r'stages/(\d+)/(\d+)/(\w+)', module):
@@ -79,47 +106,52 @@ def torch_names(path: str) -> tuple[str, ...]:
     else:
       modules = [prefix + name.replace('norm', 'bn')]
   else:
-    known = {'conv': ['conv1'], 'norm': ['bn1'], 'linear': ['linear', 'fc']}
-    if module not in known:
-      raise ValueError(f'no PyTorch name is known for {path!r}; the model must be a CifarResNet')
-    modules = known[module]
+    modules = _OWN.get(module) or [module.replace('/', '.'), *_TIMM.get(module, ())]
   names = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
   return tuple(f'{m}.{names.get(leaf, leaf)}' for m in modules)
 
 
 def import_torch(model: nnx.Module, arrays: Mapping[str, np.ndarray]) -> None:
-  """Sets every variable of a `CifarResNet` from arrays in PyTorch naming, OIHW and (out, in).
+  """Sets every variable of a model of this package from arrays in PyTorch naming and layout.
 
-  Arrays are cast to the variables' dtypes.
+  Kernels are OIHW there, matrices (out, in), or 1x1 and larger convolutions that cover the whole
+  image (timm's VGG). The first dense layer after an image sees its channels first there and last
+  here, and is reordered; `model.flattened` says which that is. Arrays are cast to the variables'
+  dtypes. Keys of dropout are left alone.
+
+  Args:
+    model: such as `vgg(16, rngs=rngs)`; changed in place.
+    arrays: by name, as `read_weights` gives them: those of torchvision, of timm, or of the
+      published ResNets for CIFAR-10.
 
   Raises:
     ValueError: names the first variable whose array is missing or has another shape, with both
       shapes, an array that cannot be what it is named (see `check_weights`), or one the model has
       no place for; the model is then unchanged.
   """
-  state = nnx.state(model)
-  flat = nnx.to_flat_state(state)
+  flat = nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat)))
+  images = dict(getattr(model, 'flattened', ()))
   values, used = [], set()
   for path, variable in flat:
-    candidates = torch_names('/'.join(map(str, path)))
+    path = '/'.join(map(str, path))
+    image = images.get(path.rpartition('/')[0])
+    candidates = torch_names(path)
     name = next((c for c in candidates if c in arrays), None)
-    needed = variable.shape
     if name is None:
       raise ValueError(
         f'weights have no array {candidates[0]!r}; the model needs it with shape '
-        f'{_torch_shape(needed)}'
+        f'{_torch_shapes(variable.shape, None)[0]}'
       )
     array = np.asarray(arrays[name])
-    if array.shape != _torch_shape(needed):
+    needed = _torch_shapes(variable.shape, image)
+    if array.shape not in needed:
       raise ValueError(
-        f'weights array {name!r} has shape {array.shape}; the model needs {_torch_shape(needed)}'
+        f'weights array {name!r} has shape {array.shape}; the model needs {needed[0]}'
       )
     check_weights(name, array, variable.dtype)
-    if array.ndim == 4:
-      array = array.transpose(2, 3, 1, 0)
-    elif array.ndim == 2:
-      array = array.T
-    values.append(variable.replace(jnp.asarray(array, variable.dtype)))
+    values.append(
+      variable.replace(jnp.asarray(_placed(array, variable.shape, image), variable.dtype))
+    )
     used.add(name)
   extra = sorted(n for n in arrays if n not in used and not n.endswith('num_batches_tracked'))
   if extra:
@@ -155,5 +187,23 @@ def check_weights(name: str, array: np.ndarray, dtype: DTypeLike = 'float32') ->
     raise ValueError(f'weights array {name!r} has a negative variance, {float(array.min()):g}')
 
 
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-  return {4: lambda s: (s[3], s[2], s[0], s[1]), 2: lambda s: s[::-1]}.get(len(shape), tuple)(shape)
+def _torch_shapes(
+  shape: tuple[int, ...], image: tuple[int, int, int] | None
+) -> tuple[tuple[int, ...], ...]:
+  """Shapes in which PyTorch may hold a variable of ours."""
+  if len(shape) == 4:
+    return ((shape[3], shape[2], shape[0], shape[1]),)
+  if len(shape) != 2:
+    return (shape,)
+  rows, columns, channels = image or (1, 1, shape[0])
+  return shape[::-1], (shape[1], channels, rows, columns)
+
+
+def _placed(
+  array: np.ndarray, shape: tuple[int, ...], image: tuple[int, int, int] | None
+) -> np.ndarray:
+  """PyTorch's array in our layout: (rows, columns, in, out), or (in, out)."""
+  if len(shape) == 2:
+    rows, columns, channels = image or (1, 1, shape[0])
+    array = array.reshape(-1, channels, rows, columns)
+  return array.transpose(2, 3, 1, 0).reshape(shape) if len(shape) in (2, 4) else array

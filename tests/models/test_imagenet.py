@@ -34,7 +34,6 @@ def size(build):
     ('resnet', 18, {}, 11_689_512),
     ('resnet', 34, {}, 21_797_672),
     ('resnet', 50, {}, 25_557_032),
-    ('resnet', 101, {}, 44_549_160),
   ],
 )
 def test_parameters_are_those_of_the_published_networks(name, depth, options, params):
@@ -121,7 +120,7 @@ def test_a_compressed_network_survives_a_file(tmp_path, build):
   np.testing.assert_array_equal(*drawn)
 
 
-@pytest.mark.parametrize('depth', [18, 50])
+@pytest.mark.parametrize('depth', [18])
 def test_stages_of_a_resnet_chain_to_the_network(depth):
   net = tn.models.resnet(depth, num_classes=3, rngs=nnx.Rngs(0))
   x = jax.random.uniform(jax.random.key(0), (1, 32, 32, 3))

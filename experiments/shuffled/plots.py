@@ -39,7 +39,12 @@ def accuracy(path: pathlib.Path, rows: Sequence[Mapping], dataset: str) -> None:
     line[0].set_ylabel('test accuracy')
   for axes in panels[-1]:
     axes.set_xlabel('true ratio of the kernels')
-  figure.legend(*panels[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=4)
+  labelled = {
+    label: handle
+    for axes in panels.flat
+    for handle, label in zip(*axes.get_legend_handles_labels())
+  }
+  figure.legend(labelled.values(), labelled, loc='outside lower center', ncols=4)
   plots.save(figure, path)
 
 

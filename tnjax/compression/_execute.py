@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from tnjax.compression._rules import Job
-from tnjax.schemes import Fit, fit_all
+from tnjax.schemes import Fit, Held, fit_all
 
 
 def execute(
@@ -46,7 +46,7 @@ def facts(job: Job, fits: list[Fit]) -> dict[str, object]:
   }
 
 
-def _squared_norm(weight: jax.Array) -> float:
-  wide = np.asarray(weight)
+def _squared_norm(weight: jax.Array | Held) -> float:
+  wide = weight.core[0] if isinstance(weight, Held) else np.asarray(weight)
   wide = wide.astype('complex128' if np.iscomplexobj(wide) else 'float64').ravel()
   return float(np.vdot(wide, wide).real)

@@ -16,7 +16,7 @@ from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
-from tnjax.schemes import Parametrization, Scheme
+from tnjax.schemes import Held, Parametrization, Scheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +134,12 @@ def _check_values(place: Place, scheme: Scheme) -> None:
 def _check_finite(place: Place) -> None:
   if place.abstract:
     raise ValueError(f'{place.path}: its weight is abstract; give a model with values')
-  if not all(np.isfinite(np.asarray(weight)).all() for weight in place.weights):
+  if not all(_finite(weight) for weight in place.weights):
     raise ValueError(f'{place.path}: its kernel has NaN or infinite entries')
+
+
+def _finite(weight: Array | Held) -> bool:
+  return weight.finite if isinstance(weight, Held) else bool(np.isfinite(np.asarray(weight)).all())
 
 
 def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:

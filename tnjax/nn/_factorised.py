@@ -10,7 +10,7 @@ from flax import nnx
 from jax import Array, lax
 
 from tnjax.ops import prng_key
-from tnjax.schemes import Fit, Parametrization, Scheme, check_scheme, fit_all, rebuild
+from tnjax.schemes import Fit, Held, Parametrization, Scheme, check_scheme, fit_all, rebuild
 
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
@@ -126,7 +126,8 @@ class Factorised(nnx.Module):
 
     Args:
       dense: the flax layer of the same name, or a registered subclass; it is left unchanged. A
-        factorised layer is decomposed again, through the weight it stands for.
+        factorised layer is decomposed again, its core alone where the scheme is of the same fold
+        and format (see `tn.schemes.Held`).
       scheme: how to decompose the weight.
       key: PRNG key, for schemes that draw random numbers (CP, shuffled).
 
@@ -146,8 +147,10 @@ class Factorised(nnx.Module):
     return layer
 
   @classmethod
-  def weights(cls, dense: nnx.Module) -> list[Array]:
-    """The weights of a dense layer as a scheme sees them: one, or those of a stack."""
+  def weights(cls, dense: nnx.Module) -> list[Array | Held]:
+    """The weights of a layer as a scheme sees them: one, which may be factors, or a stack's."""
+    if isinstance(dense, Factorised) and not dense.stacked:
+      return [Held(dense.parametrization, dense._load())]
     stored = getattr(dense, cls.WEIGHT)[...]
     stored = jax.device_put(stored) if isinstance(stored, np.ndarray) else stored
     shape = cls.weight_shape(dense)

@@ -6,9 +6,10 @@
 ((11, 11, 9), 3777)
 """
 
-from tnjax.schemes._fit import Fit, fit_all, rebuild
+from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
+from tnjax.schemes._held import Held, rebuild
 from tnjax.schemes._parametrization import Parametrization
 from tnjax.schemes._scheme import Scheme, check_scheme
 from tnjax.schemes._shuffle import draw_index, on_host
@@ -33,6 +34,7 @@ __all__ = [
   'Fit',
   'Fold',
   'Format',
+  'Held',
   'Parametrization',
   'Scheme',
   'Solver',

@@ -1,9 +1,10 @@
 """Factors of a weight by its parametrization's solver, on the host or by a compiled program."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jax import Array
 
 from tnjax import formats
 from tnjax.contraction import Network
-from tnjax.decompositions import check_input, solve
+from tnjax.decompositions import Decomposition, check_input, solve
 from tnjax.ops import (
   Value,
   choose,
@@ -25,25 +26,28 @@ from tnjax.ops import (
   working_dtype,
 )
 from tnjax.schemes._fold import Fold
+from tnjax.schemes._formats import FORMATS
+from tnjax.schemes._held import Held
+from tnjax.schemes._host import HOST, at_hand, beside, cast
 from tnjax.schemes._shuffle import draw_index, index_data, rest_of
 from tnjax.schemes._solver import Solver
 
 _BATCH = 2**25  # entries of a batch of weights
-_HOST = 2**20  # entries up to which a program's compilation takes longer than NumPy
 
 
 class Bound(Protocol):
   """What is asked of a `Parametrization` here."""
 
   fold: Fold
+  format: str
   ranks: tuple[int, ...]
   free: tuple[int, ...]
   solver: Solver
   network: Network
   arrays_network: Network
 
-  def checked(self, weight: Array, key: Array | None) -> Array:
-    """The weight as an array, if it and the key will do."""
+  def checked(self, weight: Array | Held, key: Array | None) -> Array | Held:
+    """The weight, if it and the key will do."""
 
   def dense(self, factors: Mapping[str, Array]) -> Array:
     """The weight that factors stand for."""
@@ -67,11 +71,12 @@ class Fit(Value):
   converged: Array
 
 
-def fit_all(p: Bound, weights: Sequence[Array], keys: Sequence[Array | None]) -> list[Fit]:
+def fit_all(p: Bound, weights: Sequence[Array | Held], keys: Sequence[Array | None]) -> list[Fit]:
   """`Parametrization.fit` of several weights of one shape and dtype.
 
   On the host one after the other; by a compiled program as one batch, cut where its memory would
-  exceed a few times 2^25 entries. Nothing is waited for.
+  exceed a few times 2^25 entries. Nothing is waited for. A weight that is `Held` in the same fold
+  and format at higher ranks is not rebuilt.
 
   >>> import tnjax as tn
   >>> p = tn.schemes.svd(ranks=1).bind((3, 2))
@@ -79,6 +84,8 @@ def fit_all(p: Bound, weights: Sequence[Array], keys: Sequence[Array | None]) ->
   [True, True]
   """
   weights = [p.checked(weight, key) for weight, key in zip(weights, keys, strict=True)]
+  if any(isinstance(weight, Held) for weight in weights):
+    return [_anew(p, weight, key) for weight, key in zip(weights, keys)]
   if not any(_needs_program(p, *given) for given in zip(weights, keys)):
     return [_on_host(p, weight, key) for weight, key in zip(weights, keys)]
   if len(weights) == 1:
@@ -93,33 +100,39 @@ def fit_all(p: Bound, weights: Sequence[Array], keys: Sequence[Array | None]) ->
   return found
 
 
-def rebuild(p: Bound, factors: Mapping[str, Array]) -> Array:
-  """`Parametrization.dense` of factors that are to be converted: on the host where `fit` would be.
+def _anew(p: Bound, weight: Array | Held, key: Array | None) -> Fit:
+  """Of the core of a weight that is `Held`, where that will do."""
+  if not isinstance(weight, Held):
+    return fit_all(p, (weight,), (key,))[0]
+  same = weight.again(p) and not p.solver.correct and all(map(at_hand, weight.factors.values()))
+  if not same or weight.core[0].size > HOST or p.ranks != _capped(p, weight.core[0].shape):
+    return fit_all(p, (weight.dense,), (key,))[0]
+  core, bases = weight.core
+  scale = np.abs(core).max() or 1.0
+  with _double(weight.dtype):
+    d = solve(
+      p.solver.name, core / scale, p.ranks, modes=p.free or None, key=key, **p.solver.options
+    )
+    record = d.tensor.absorbed()
+    arrays = [
+      a
+      if q is None
+      else np.moveaxis(np.tensordot(q, a, (1, record.mode_axis)), 0, record.mode_axis)
+      for q, a in zip(bases, record.mode_arrays)
+    ]
+    stored = _balanced(p, record.with_mode_arrays(arrays).arrays, scale, weight.dtype)
+  return _placed(weight, stored, d)
 
-  >>> import tnjax as tn
-  >>> p = tn.schemes.tk(ranks=2).bind((3, 3, 4, 4))
-  >>> factors = p.init(jax.random.key(0))
-  >>> bool(jnp.allclose(rebuild(p, factors), p.dense(factors), atol=1e-6))
-  True
-  """
-  if math.prod(p.fold.shape) > _HOST or not all(map(_at_hand, factors.values())):
-    return p.dense(factors)
-  some = factors[p.network.names[0]]
-  wide = working_dtype(some.dtype)
-  with one_thread():
-    full = p.dense(_cast({n: np.asarray(a) for n, a in factors.items()}, wide))
-  return _beside(some, full.astype(some.dtype))
 
-
-def _at_hand(x: Array | None) -> bool:
-  """Whether the host may look at the values."""
-  return x is None or (not isinstance(x, jax.core.Tracer) and x.is_fully_addressable)
+def _capped(p: Bound, shape: tuple[int, ...]) -> tuple[int, ...]:
+  """The ranks, as far as a tensor of that shape can have them."""
+  return FORMATS[p.format].cap(shape, p.ranks, p.free)
 
 
 def _needs_program(p: Bound, weight: Array, key: Array | None) -> bool:
   # The correction's thousand sweeps of dense residuals are what compilers are for.
-  large = weight.size > _HOST or bool(p.solver.correct)
-  return large or not (_at_hand(weight) and _at_hand(key))
+  large = weight.size > HOST or bool(p.solver.correct)
+  return large or not (at_hand(weight) and at_hand(key))
 
 
 def _on_host(p: Bound, weight: Array, key: Array | None) -> Fit:
@@ -127,24 +140,26 @@ def _on_host(p: Bound, weight: Array, key: Array | None) -> Fit:
   if not np.isfinite(data).all():
     check_input(weight, 'weight')  # says what is wrong
   wide = data.astype('complex128' if np.iscomplexobj(data) else 'float64')
-  # Within a trace, too, values are at hand; draws are those of the program for this dtype.
-  x64 = jax.config.jax_enable_x64 and data.real.dtype.itemsize > 4
-  with one_thread(), jax.ensure_compile_time_eval(), jax.enable_x64(x64):
+  with _double(weight.dtype):
     found = _fit(p, wide, key, weight.dtype)
-  error = np.asarray(found.relative_error, working_dtype(data.real.dtype))
-  facts = (error, np.int32(found.num_iters), np.bool_(found.converged))
-  return _beside(weight, Fit(found.factors, *facts))
+  return _placed(weight, found.factors, found)
 
 
-def _beside(x: Array, tree: Any) -> Any:
-  """NumPy arrays on the device of x; on all its devices where it has several."""
-  sharding = x.sharding
-  if len(x.devices()) > 1 and isinstance(sharding, jax.sharding.NamedSharding):
-    return jax.device_put(
-      tree, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    )
-  with jax.default_device(min(x.devices(), key=lambda d: d.id)):
-    return jax.device_put(tree)
+@contextlib.contextmanager
+def _double(dtype: np.dtype) -> Iterator[None]:
+  """Arithmetic of the host, whose draws are those of the program for this dtype.
+
+  Within a trace, too, values are at hand.
+  """
+  x64 = jax.config.jax_enable_x64 and jnp.finfo(dtype).bits > 32
+  with one_thread(), jax.ensure_compile_time_eval(), jax.enable_x64(x64):
+    yield
+
+
+def _placed(weight: Array | Held, factors: dict[str, Array], facts: Fit | Decomposition) -> Fit:
+  error = np.asarray(facts.relative_error, working_dtype(jnp.finfo(weight.dtype).dtype))
+  told = (error, np.int32(facts.num_iters), np.bool_(facts.converged))
+  return beside(weight, Fit(factors, *told))
 
 
 def _fit(p: Bound, weight: Array, key: Array | None, dtype: np.dtype) -> Fit:
@@ -163,16 +178,11 @@ def _fit(p: Bound, weight: Array, key: Array | None, dtype: np.dtype) -> Fit:
     key = rest_of(key)
   x = p.fold.fold(unit)
   d = solve(p.solver.name, x, p.ranks, modes=p.free or None, key=key, **p.solver.options)
-  net = p.arrays_network
-  arrays = d.tensor.absorbed().arrays
-  factors = {n: a.reshape(shape) for (n, shape), a in zip(net.shapes().items(), arrays)}
-  share = scale ** (1 / len(factors))
-  balanced = formats.balance(net, factors)
-  stored = {n: (a * share).astype(dtype) for n, a in balanced.items()} | extra
+  stored = _balanced(p, d.tensor.absorbed().arrays, scale, dtype) | extra
 
   def rounded() -> Array:
     wide = working_dtype(weight.dtype)
-    full = p.dense(_cast(fixed(stored), wide)) / scale
+    full = p.dense(cast(fixed(stored), wide)) / scale
     lost = squared_norm((fixed(whole).astype(wide) - full).ravel())
     return xp.sqrt(lost / squared_norm(fixed(whole).astype(wide).ravel())).astype(error.dtype)
 
@@ -182,9 +192,14 @@ def _fit(p: Bound, weight: Array, key: Array | None, dtype: np.dtype) -> Fit:
   return Fit(stored, error, d.num_iters, d.converged)
 
 
-def _cast(factors: Mapping[str, Array], dtype: np.dtype) -> dict[str, Array]:
-  """Factors in another dtype; the integers of a shuffle stay."""
-  return {n: a if n.startswith('index') else a.astype(dtype) for n, a in factors.items()}
+def _balanced(
+  p: Bound, arrays: Sequence[Array], scale: Array | float, dtype: np.dtype
+) -> dict[str, Array]:
+  """Factors of a record's arrays, of equal norms, that stand for `scale` times its tensor."""
+  net = p.arrays_network
+  factors = {n: a.reshape(shape) for (n, shape), a in zip(net.shapes().items(), arrays)}
+  share = scale ** (1 / len(factors))
+  return {n: (a * share).astype(dtype) for n, a in formats.balance(net, factors).items()}
 
 
 @partial(jax.jit, static_argnums=0)

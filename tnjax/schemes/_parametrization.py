@@ -15,6 +15,7 @@ from tnjax.ops import HIGHEST, numeric, prng_key, working_dtype
 from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS
+from tnjax.schemes._held import Held
 from tnjax.schemes._shuffle import draw_index, index_data, rest_of
 from tnjax.schemes._solver import Solver
 
@@ -125,9 +126,9 @@ class Parametrization:
     """
     return fit_all(self, (weight,), (key,))[0]
 
-  def checked(self, weight: Array, key: Array | None) -> Array:
-    """The weight as an array, if `fit` can start with it and the key."""
-    weight = numeric(weight, 'weight')
+  def checked(self, weight: Array | Held, key: Array | None) -> Array | Held:
+    """The weight, as an array if it is not `Held`, if `fit` can start with it and the key."""
+    weight = weight if isinstance(weight, Held) else numeric(weight, 'weight')
     if key is not None:
       prng_key(key)
     if weight.shape != self.fold.shape:

@@ -12,6 +12,7 @@ from tnjax.ops import integer, integers, number
 from tnjax.ranks import Energy, Evbmf, Rule, Tolerance
 from tnjax.schemes._fold import spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
+from tnjax.schemes._held import Held
 from tnjax.schemes._methods import METHODS
 from tnjax.schemes._parametrization import Parametrization
 from tnjax.schemes._shuffle import on_host
@@ -165,7 +166,9 @@ class Scheme:
     """This scheme with a rank rule replaced by the ints it finds; itself where there is none.
 
     Args:
-      *weights: concrete arrays of one shape; of several, the largest ranks are taken.
+      *weights: concrete arrays of one shape; of several, the largest ranks are taken. One that is
+        `Held` in the same fold and format shows the rule its core, whose modes are as large as its
+        ranks.
       keys: one PRNG key per weight, where `shuffled` needs them.
 
     Raises:
@@ -190,7 +193,9 @@ class Scheme:
     row = FORMATS[form.format]
     found = []
     for weight, key in zip(weights, keys or [None] * len(weights), strict=True):
-      seen = row.unfoldings(on_host(form.fold, weight, key), row.free(form.fold))
+      held = isinstance(weight, Held) and weight.again(form)
+      x = weight.core[0] if held else on_host(form.fold, weight, key)
+      seen = row.unfoldings(x, row.free(form.fold))
       found.append(self.ranks.resolve(seen))
     return dataclasses.replace(self, ranks=tuple(map(max, zip(*found))))
 

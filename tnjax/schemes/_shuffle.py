@@ -3,7 +3,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -50,7 +49,7 @@ def on_host(fold: Fold, weight: Array, key: Array | None) -> np.ndarray:
     ValueError: entries that are not finite, or a missing key of a shuffle.
   """
   found = np.asarray(weight)
-  found = found.astype('complex128' if jnp.iscomplexobj(weight) else 'float64')
+  found = found.astype('complex128' if np.iscomplexobj(found) else 'float64')
   if not np.isfinite(found).all():
     raise ValueError(f'weight of shape {weight.shape} has NaN or infinite entries')
   if fold.shuffled:

@@ -141,7 +141,7 @@ def rebuild(p: Stored, factors: Mapping[str, Array]) -> Array:
   >>> import tnjax as tn
   >>> p = tn.schemes.tk(ranks=2).bind((3, 3, 4, 4))
   >>> factors = p.init(jax.random.key(0))
-  >>> bool(jnp.allclose(rebuild(p, factors), p.dense(factors), atol=1e-6))
+  >>> bool(np.allclose(rebuild(p, factors), p.dense(factors), atol=1e-6))
   True
   """
   if math.prod(p.fold.shape) > HOST or not all(map(at_hand, factors.values())):

@@ -1,0 +1,132 @@
+"""What a multi-stage compression does in every step, as data."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from flax import nnx
+
+from tnjax import ranks
+from tnjax.compression._patterns import Rules, compiled, matches
+from tnjax.compression._walk import Place, walk
+from tnjax.ops import integer
+from tnjax.schemes import Scheme, check_scheme, svd, tk
+
+
+class Step(NamedTuple):
+  """One step: the layers of one group, in one pass.
+
+  Attributes:
+    index: from 0, over all passes.
+    repetition: the pass, from 0.
+    group: the pattern of the layers' paths.
+    paths: the layers that were compressed in this step.
+  """
+
+  index: int
+  repetition: int
+  group: str
+  paths: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Which layers are compressed when, and how: pass after pass, group after group (MUSCO).
+
+  A `rate` is of what a layer stores now: two passes at 0.5 leave a quarter (MUSCO's constant
+  reduction). `ranks.Evbmf` starts from a layer's present ranks, as MUSCO's weakened ranks do. Fixed
+  ranks are those of every pass.
+
+  Attributes:
+    groups: patterns, matched against layer paths as those of rules are; one fine-tuning each. A
+      layer belongs to the first that matches.
+    passes: how often all groups are gone through.
+    conv: for kernels with a spatial extent; None leaves them as they are.
+    matrix: for matrices and 1x1 kernels; None leaves them as they are.
+    rules: (model, step) -> rules, in place of `conv` and `matrix`, such as `budget` gives or ranks
+      by hand; only layers of the step's group are touched.
+
+  Raises:
+    ValueError: no group, no positive number of passes, or what is no scheme.
+
+  >>> import tnjax as tn
+  >>> Schedule(('stages/2/.*', 'stages/1/.*'), passes=2).steps[2]
+  Step(index=2, repetition=1, group='stages/2/.*', paths=())
+  """
+
+  groups: tuple[str, ...]
+  passes: int = 1
+  conv: Scheme | None = tk(ranks=ranks.Evbmf())
+  matrix: Scheme | None = svd(ranks=ranks.Evbmf())
+  rules: Callable[[nnx.Module, Step], Rules] | None = None
+
+  def __post_init__(self) -> None:
+    """Refuses what is no schedule."""
+    groups = (self.groups,) if isinstance(self.groups, str) else tuple(self.groups)
+    if not groups or not all(isinstance(group, str) for group in groups):
+      raise ValueError(f'groups={self.groups!r} must be patterns of layer paths, at least one')
+    object.__setattr__(self, 'groups', groups)
+    object.__setattr__(self, 'passes', integer(self.passes, 'passes'))
+    for name in ('conv', 'matrix'):
+      if getattr(self, name) is not None:
+        check_scheme(getattr(self, name), name)
+
+  @property
+  def steps(self) -> tuple[Step, ...]:
+    """All steps in order, their layers not yet known."""
+    pairs = [(repetition, group) for repetition in range(self.passes) for group in self.groups]
+    return tuple(Step(i, *pair) for i, pair in enumerate(pairs))
+
+  def as_dict(self) -> dict[str, object]:
+    """The fields as JSON can hold them; of a function its name."""
+    schemes = {name: getattr(self, name) for name in ('conv', 'matrix')}
+    return {
+      'groups': list(self.groups),
+      'passes': self.passes,
+      **{name: scheme and scheme.as_dict() for name, scheme in schemes.items()},
+      'rules': self.rules and getattr(self.rules, '__qualname__', type(self.rules).__name__),
+    }
+
+  def check(self, model: nnx.Module) -> None:
+    """Raises ValueError for a group that names no layer of its own."""
+    places = walk(model)
+    for group in self.groups:
+      compiled(group, places)
+      if not self._own(group, places):
+        raise ValueError(
+          f'group {group!r} has no layer of its own; all it matches belong to groups before it'
+        )
+
+  def rules_of(self, model: nnx.Module, step: Step) -> tuple[tuple[str, Scheme | None], ...]:
+    """The rules of a step, for the layers of its group alone."""
+    places = walk(model)
+    own = self._own(step.group, places)
+    if self.rules is None:
+      return tuple((re.escape(path), self._scheme(place)) for path, place in own.items())
+    given = [(compiled(pattern, places), scheme) for pattern, scheme in self.rules(model, step)]
+    found = []
+    for path, place in own.items():
+      first = next((scheme for pattern, scheme in given if matches(pattern, place)), None)
+      found.append((re.escape(path), first))
+    return tuple(found)
+
+  def _own(self, group: str, places: Mapping[str, Place]) -> dict[str, Place]:
+    """The layers whose first match a group is."""
+    patterns = [compiled(pattern, places) for pattern in self.groups]
+    first = {
+      path: next((p.pattern for p in patterns if matches(p, place)), None)
+      for path, place in places.items()
+    }
+    return {path: place for path, place in places.items() if first[path] == group}
+
+  def _scheme(self, place: Place) -> Scheme | None:
+    if place.kind is None:
+      return None
+    spatial = place.kind.weight_shape(place.layer)[:-2]
+    scheme = self.conv if any(size > 1 for size in spatial) else self.matrix
+    if scheme is None or scheme.rate is None:
+      return scheme
+    dense = place.copies * math.prod(place.kind.array_shape(place.layer))
+    return dataclasses.replace(scheme, rate=scheme.rate * place.stored / dense)

@@ -1,0 +1,1 @@
+"""TensorNet on VGG: Table 2, exactly."""

@@ -66,7 +66,7 @@ def check_data(baseline: Mapping, dataset: Dataset) -> None:
 def _check_row(
   path: pathlib.Path, row: Mapping, numbers: Sequence[str], unfinished: Sequence[str]
 ) -> None:
-  name = f'row {row["scheme"]} at {row["rate"]}'
+  name = f'row {" ".join(map(str, list(row.values())[:3]))}'  # a row starts with its setting
   for key in numbers:
     empty = key in unfinished and key in row and row[key] is None
     if not (empty or _number(row.get(key))):

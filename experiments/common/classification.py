@@ -45,6 +45,24 @@ class Batches:
     return images, constants[1][batch]
 
 
+class Later:
+  """Batches from an update on, as if those before had been made; see `train.Batches`.
+
+  Args:
+    batches: from the first update on.
+    start: how many of them to leave out.
+  """
+
+  def __init__(self, batches: Batches, start: int):
+    self.constants, self.size, self.prepare = batches.constants, batches.size, batches.prepare
+    self._batches = batches
+    self._start = start
+
+  def __call__(self, step: int) -> np.ndarray:
+    """Indices of a step's images."""
+    return self._batches(self._start + step)
+
+
 def cross_entropy(
   model: nnx.Module, batch: tuple[Array, Array], key: Array
 ) -> tuple[Array, dict[str, Array]]:

@@ -13,7 +13,7 @@ from jax import Array
 import tnjax as tn
 from experiments.classifier.seeded import Seeded
 from experiments.common import job, train
-from experiments.common.classification import Batches, cross_entropy
+from experiments.common.classification import Batches, Later, cross_entropy
 from experiments.spectrum_preserving.config import Config
 
 _CHECK_EVERY = 20  # updates between looks at Seq's loss, each of which waits for the device
@@ -122,7 +122,7 @@ def run(
   if spent.e2e:
     student = nnx.clone(student)
     trained = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(student, nnx.Param)))
-    batches = _Later(seeded.batches, sum(spent.stages))
+    batches = Later(seeded.batches, sum(spent.stages))
     _e2e(
       this, seeded.seed, batches, student, spent.e2e, functools.partial(curve.step, trained), name
     )
@@ -170,18 +170,6 @@ def _seq(
       optimizer=_adam(this.config.learning_rate).transform,
       on_step=on_step,
     )
-
-
-class _Later:
-  """Batches from an update on, as if those before had been made; see `train.Batches`."""
-
-  def __init__(self, batches: Batches, start: int):
-    self.constants, self.size, self.prepare = batches.constants, batches.size, batches.prepare
-    self._batches = batches
-    self._start = start
-
-  def __call__(self, step: int) -> object:
-    return self._batches(self._start + step)
 
 
 def _e2e(

@@ -104,7 +104,7 @@ def test_a_folder_goes_on_and_grows_but_only_with_its_own(finished, tmp_path):
   report = json.loads(path.read_text())
   report['rows'][0]['accuracy'] = None
   path.write_text(json.dumps(report))
-  with pytest.raises(ValueError, match=r'report.json is damaged: row svd at 0.1 has accuracy None'):
+  with pytest.raises(ValueError, match=r'report.json is damaged: row svd 0.1 0 has accuracy None'):
     opened(folder)
   (folder / 'weights' / 'baseline.safetensors').unlink()
   report['rows'] = []

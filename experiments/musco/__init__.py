@@ -1,0 +1,1 @@
+"""MUSCO: several gentle passes against one shot."""

@@ -1,0 +1,125 @@
+"""The settings of the study, its presets, and the rows that they ask for."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import tnjax as tn
+from experiments.classifier import config
+from experiments.common.config import at_least, field, one_of
+
+STUDIES = ('rate', 'evbmf')
+_STAGES = (
+  'stages/2/.*',
+  'stages/1/.*',
+  'stages/0/.*',
+)  # from the last to the first, as the authors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(config.Config):
+  """Which network, how far it is compressed, in how many passes, with how many updates in all."""
+
+  PRESETS: ClassVar = {
+    'smoke': {
+      'studies': ('rate',),
+      'ratios': (2.0,),
+      'passes': (2,),
+      'train_epochs': 1,
+      'updates': 12,
+    },
+    'reduced': {},
+    'gpu': {'seeds': (0, 1, 2), 'updates': 3_510},
+    'paper': {'seeds': (0, 1, 2), 'updates': 35_100, 'learning_rate': 1e-4},
+  }
+
+  studies: tuple[str, ...] = field(
+    STUDIES,
+    'rate: a constant reduction, in one shot and in passes that end at the very same ranks. evbmf: '
+    'weakened EVBMF ranks, and one shot at a rate that takes as many multiply-adds.',
+    one_of(*STUDIES),
+    resume='grow',
+  )
+  ratios: tuple[float, ...] = field(
+    (2.0, 4.0), 'rate: kernel entries before over after.', at_least(1.0), resume='grow'
+  )
+  passes: tuple[int, ...] = field(
+    (1, 2, 3), 'rate: passes over all groups, comma-separated.', at_least(1), resume='grow'
+  )
+  weaken: float = field(
+    0.5, 'evbmf: weakening factor, 1 for the extreme ranks.', at_least(0.0, 1.0)
+  )
+  evbmf_passes: int = field(2, 'evbmf: passes over all groups.', at_least(1))
+  groups: tuple[str, ...] = field(
+    _STAGES,
+    'Patterns of layer paths, comma-separated; one fine-tuning each, in this order.',
+  )
+  updates: int | None = field(
+    None,
+    'Updates of fine-tuning in all, of every row alike. Default 240 for digits, else 900.',
+    at_least(1),
+  )
+  finetune_epochs: int | None = field(None, '', flag=False)
+  finetune_steps: int | None = field(None, '', flag=False)
+
+  def resolved(self) -> Self:
+    """With the defaults of the data set.
+
+    Raises:
+      ValueError, FileNotFoundError: flags that contradict each other, or no such weights.
+    """
+    updates = self.updates or (240 if self.dataset == 'digits' else 900)
+    most = len(self.groups) * max((*self.passes, self.evbmf_passes))
+    if updates < most:
+      raise ValueError(f'--updates={updates} leaves a step without any; {most} steps need as many')
+    found = dataclasses.replace(super().resolved(), updates=updates)
+    return dataclasses.replace(found, finetune_epochs=None)
+
+  def settings(self) -> list[dict]:
+    """What every row is of, in order; one shot is `passes` 0."""
+    rows = []
+    if 'rate' in self.studies:
+      rows += [('rate', ratio, count) for ratio in self.ratios for count in (0, *self.passes)]
+    if 'evbmf' in self.studies:  # the rival's rate is found from the row before it
+      rows += [('evbmf', self.weaken, self.evbmf_passes), ('evbmf', self.weaken, 0)]
+    names = ('study', 'value', 'passes')
+    return [dict(zip(names, row)) | {'seed': seed} for seed in self.seeds for row in rows]
+
+
+def gradual(groups: Sequence[str], ratio: float, passes: int) -> tn.compression.Schedule:
+  """Tucker-2 in passes that end at the ranks of one shot at `ratio`; pass 0 is that shot.
+
+  After pass j of p a kernel has the ranks of rate ratio^(-j/p).
+
+  >>> gradual(('conv',), 4.0, 2).passes
+  2
+  """
+  count = max(1, passes)
+
+  def rules(model: object, step: tn.compression.Step) -> tuple:
+    del model
+    return (('.*', tn.schemes.tk(rate=ratio ** (-(step.repetition + 1) / count))),)
+
+  rules.__qualname__ = f'tk at {ratio:g}x in {count}'
+  return tn.compression.Schedule(_groups(groups, passes), passes=count, rules=rules)
+
+
+def shot(groups: Sequence[str], found: tuple) -> tn.compression.Schedule:
+  """All groups at once, by rules."""
+
+  def rules(model: object, step: tn.compression.Step) -> tuple:
+    del model, step
+    return found
+
+  rules.__qualname__ = f'one shot of {[(p, scheme.as_dict()) for p, scheme in found]}'
+  return tn.compression.Schedule(_groups(groups, 0), rules=rules)
+
+
+def evbmf(groups: Sequence[str], weaken: float, passes: int) -> tn.compression.Schedule:
+  """Tucker-2 with weakened EVBMF ranks, each pass from the ranks of the one before."""
+  scheme = tn.schemes.tk(ranks=tn.ranks.Evbmf(weaken))
+  return tn.compression.Schedule(tuple(groups), passes=passes, conv=scheme, matrix=None)
+
+
+def _groups(groups: Sequence[str], passes: int) -> tuple[str, ...]:
+  return tuple(groups) if passes else (f'(?:{"|".join(groups)})',)

@@ -1,0 +1,119 @@
+"""The binary as a user runs it, small."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+from flax import nnx
+
+import tnjax as tn
+from experiments.common.config import parse
+from experiments.musco import config, study
+from experiments.musco.config import Config
+from tests.experiments import forked
+
+ROOT = pathlib.Path(__file__).parents[3]
+SMALL = ('--preset=smoke', '--studies=rate', '--passes=2', '--updates=6')
+
+
+@pytest.fixture(scope='module')
+def killed_and_resumed(tmp_path_factory):
+  """A run that is killed within its second row, and the one that goes on."""
+  workdir = tmp_path_factory.mktemp('musco') / 'run'
+  env = {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}  # one device
+  command = [sys.executable, '-m', 'experiments.musco.main', *SMALL, f'--workdir={workdir}']
+  with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as first:
+    for line in first.stdout:
+      if 'rate_2_2_seed0: pass 1, stages/1' in line:
+        first.send_signal(signal.SIGKILL)
+  kept = list((workdir / 'state').iterdir())
+  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  return workdir, kept, done.stdout
+
+
+def test_rows_end_at_the_same_ranks_after_the_same_updates(killed_and_resumed):
+  workdir, _, out = killed_and_resumed
+  report = json.loads((workdir / 'report.json').read_text())
+  shot, passes = report['rows']
+  assert (shot['passes'], passes['passes']) == (0, 2)
+  assert shot['ranks'] == passes['ranks']
+  assert len(shot['ranks']) == 6
+  assert (
+    shot['kernel_params_ratio'] == passes['kernel_params_ratio'] == pytest.approx(0.5, abs=0.04)
+  )
+  assert shot['macs_ratio'] == passes['macs_ratio'] < 0.6
+  assert shot['updates'] == passes['updates'] == 6
+  assert [(p['pass'], p['group']) for p in passes['path']] == [
+    (p, f'stages/{s}/.*') for p in (1, 2) for s in (2, 1, 0)
+  ]
+  sizes = [p['params'] for p in passes['path']]
+  assert sizes == sorted(sizes, reverse=True)
+  assert sizes[-1] == shot['params']
+  for name in study.Study.FILES:
+    assert (workdir / name).stat().st_size
+    assert name in out
+
+
+def test_a_killed_row_goes_on_after_its_last_step(killed_and_resumed):
+  workdir, kept, out = killed_and_resumed
+  assert [path.name for path in kept] == ['rate_2_2_seed0.safetensors']
+  assert 'rate_2_2_seed0: pass 1, stages/2' not in out
+  assert 'rate_2_2_seed0: pass 2, stages/0' in out
+  assert not list((workdir / 'state').iterdir())
+
+
+@pytest.mark.parametrize('passes', [1, 2, 3])
+def test_every_number_of_passes_ends_where_one_shot_does(passes):
+  model = nnx.Sequential(nnx.Conv(24, 24, (3, 3), rngs=nnx.Rngs(0)))
+
+  def ranks(passes):
+    schedule = config.gradual(('layers/0',), 4.0, passes)
+    done = tn.compression.iterate(model, schedule, lambda m, s: m, lambda m: 1.0)
+    return [row.report.compressed[0].ranks for row in done.steps]
+
+  found = ranks(passes)
+  assert found[-1] == ranks(0)[0]
+  assert len(found) == passes
+  assert found == sorted(found, reverse=True)
+
+
+def test_the_rival_takes_as_many_multiply_adds():
+  model = nnx.eval_shape(lambda: tn.models.cifar_resnet(32, rngs=nnx.Rngs(0)))
+  rules = study.rules_for(model, ('stages/.*',), (32, 32, 3), 0.4)
+  found = tn.compression.plan(model, rules, input_shape=(32, 32, 3))
+  assert found.macs_ratio == pytest.approx(0.4, rel=0.01)
+  with pytest.raises(ValueError, match='no ranks of one shot take 0.0001'):
+    study.rules_for(model, ('stages/.*',), (32, 32, 3), 0.0001)
+
+
+def test_bad_input_is_one_clear_line(tmp_path):
+  cases = {
+    ('--groups=nothing',): "'nothing' matches no layer",
+    ('--groups=stages/.*,stages/1/.*',): "group 'stages/1/.*' has no layer of its own",
+    ('--updates=2',): '--updates=2 leaves a step without any; 9 steps need as many',
+    ('--ratios=0.5',): '--ratios=0.5 must be a finite number, at least 1.0',
+    ('--dataset=cifar10',): '--dataset=cifar10 needs --data_dir',
+    ('--mesh=data:1',): '--mesh and --distributed are not for this job',
+  }
+  flags = [(*case, f'--workdir={tmp_path / "run"}') for case in cases]
+  env = {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}
+  imports = ('experiments.musco.study', 'experiments.common.job')
+  for done, words in zip(forked.run('experiments.musco.main', flags, imports, env), cases.values()):
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+def test_presets_name_their_rows():
+  found = parse(Config, ['main', '--preset=reduced'], '').settings()
+  assert [(r['study'], r['value'], r['passes']) for r in found] == [
+    *[('rate', ratio, count) for ratio in (2.0, 4.0) for count in (0, 1, 2, 3)],
+    ('evbmf', 0.5, 2),
+    ('evbmf', 0.5, 0),
+  ]

@@ -18,8 +18,8 @@ class LayerReport:
     squared_error, squared_norm: ||W - W'||^2 and ||W||^2; 0 error where nothing was done, None in a
       plan.
     reason: why the layer stays as it is, '' if it does not.
-    was: name of the scheme it was stored by before, None if it was dense. Its weight was then
-      rebuilt, and everything called dense here is as it was stored.
+    was: name of the scheme it was stored by before, None if it was dense. Everything called dense
+      here is then as it was stored.
     num_iters: sweeps of the solver, the most of a stack; 0 of a direct one, None in a plan.
     converged: whether its stopping rule was met, in all of a stack; None in a plan.
     rebuilt: whether the planner, on this device and for a batch of 32, would rebuild the weight at

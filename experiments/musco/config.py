@@ -59,6 +59,11 @@ class Config(config.Config):
     'Updates of fine-tuning in all, of every row alike. Default 240 for digits, else 900.',
     at_least(1),
   )
+  learning_rate: float = field(
+    1e-3, 'Learning rate of fine-tuning: of Adam, constant.', at_least(0.0)
+  )
+  layers: str = field('', '', flag=False)  # those of the groups
+  weight_decay: float = field(1e-4, '', flag=False)  # of training without --weights
   finetune_epochs: int | None = field(None, '', flag=False)
   finetune_steps: int | None = field(None, '', flag=False)
 
@@ -73,7 +78,7 @@ class Config(config.Config):
     if updates < most:
       raise ValueError(f'--updates={updates} leaves a step without any; {most} steps need as many')
     found = dataclasses.replace(super().resolved(), updates=updates)
-    return dataclasses.replace(found, finetune_epochs=None)
+    return dataclasses.replace(found, finetune_epochs=None, layers='|'.join(self.groups))
 
   def settings(self) -> list[dict]:
     """What every row is of, in order; one shot is `passes` 0."""
@@ -100,8 +105,8 @@ def gradual(groups: Sequence[str], ratio: float, passes: int) -> tn.compression.
     del model
     return (('.*', tn.schemes.tk(rate=ratio ** (-(step.repetition + 1) / count))),)
 
-  rules.__qualname__ = f'tk at {ratio:g}x in {count}'
-  return tn.compression.Schedule(_groups(groups, passes), passes=count, rules=rules)
+  name = f'tk at {ratio:g}x in {count}'
+  return tn.compression.Schedule(_groups(groups, passes), count, rules=rules, name=name)
 
 
 def shot(groups: Sequence[str], found: tuple) -> tn.compression.Schedule:
@@ -111,14 +116,23 @@ def shot(groups: Sequence[str], found: tuple) -> tn.compression.Schedule:
     del model, step
     return found
 
-  rules.__qualname__ = f'one shot of {[(p, scheme.as_dict()) for p, scheme in found]}'
-  return tn.compression.Schedule(_groups(groups, 0), rules=rules)
+  name = f'one shot of {[(p, scheme.as_dict()) for p, scheme in found]}'
+  return tn.compression.Schedule(_groups(groups, 0), rules=rules, name=name)
 
 
 def evbmf(groups: Sequence[str], weaken: float, passes: int) -> tn.compression.Schedule:
   """Tucker-2 with weakened EVBMF ranks, each pass from the ranks of the one before."""
   scheme = tn.schemes.tk(ranks=tn.ranks.Evbmf(weaken))
   return tn.compression.Schedule(tuple(groups), passes=passes, conv=scheme, matrix=None)
+
+
+def share(updates: int, steps: int, index: int) -> range:
+  """The updates of a step, of all that are dealt to equal parts.
+
+  >>> [list(share(5, 2, i)) for i in range(2)]
+  [[0, 1], [2, 3, 4]]
+  """
+  return range(updates * index // steps, updates * (index + 1) // steps)
 
 
 def _groups(groups: Sequence[str], passes: int) -> tuple[str, ...]:

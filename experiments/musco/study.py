@@ -1,5 +1,6 @@
 """One row a network: compressed in a shot or in passes, fine-tuned by as many updates in all."""
 
+import pathlib
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -46,21 +47,18 @@ class Study(study.Study):
     """Compresses and fine-tunes one network."""
     seeded = self._baselines.at(seed)
     schedule = self._schedule(seeded, study, value, passes)
-    name, begun = f'{study}_{value:g}_{passes}_seed{seed}', time.monotonic()
-    checkpoint = self._folder / 'state' / f'{name}.safetensors'
+    name, begun = _name(study, value, passes, seed), time.monotonic()
     done = tn.compression.iterate(
       seeded.model,
       schedule,
       _FineTuning(self._job, seeded, len(schedule.steps), name),
       lambda model: seeded.accuracy(model, seeded.dataset.validation),
       input_shape=seeded.dataset.image_shape,
-      checkpoint=checkpoint,
+      checkpoint=self._state(name),
       on_step=lambda row: self._told(name, row),
     )
-    found = self._facts(seeded, done)
-    found['train_seconds'] = round(time.monotonic() - begun, 3)
-    checkpoint.unlink()
-    return found
+    found = self._facts(seeded, done, schedule)
+    return found | {'train_seconds': round(time.monotonic() - begun, 3)}
 
   def _schedule(
     self, seeded: Seeded, study: str, value: float, passes: int
@@ -73,10 +71,13 @@ class Study(study.Study):
       return config.evbmf(groups, value, passes)
     own = {'study': study, 'value': value, 'seed': seeded.seed}
     before = next(row for row in self._grid.rows if own.items() <= row.items())
-    rules = rules_for(seeded.model, groups, seeded.dataset.image_shape, before['macs_ratio'])
+    image, ratio = seeded.dataset.image_shape, before['macs_ratio']
+    rules = rules_for(seeded.model, tuple(before['ranks']), image, ratio)
     return config.shot(groups, rules)
 
-  def _facts(self, seeded: Seeded, done: tn.compression.Iteration) -> dict:
+  def _facts(
+    self, seeded: Seeded, done: tn.compression.Iteration, schedule: tn.compression.Schedule
+  ) -> dict:
     """Sizes of the last network beside those before compression, accuracies, and the way there."""
     before, after = tn.compression.walk(seeded.model), tn.compression.walk(done.model)
     groups = re.compile('|'.join(self._config.groups))
@@ -93,7 +94,11 @@ class Study(study.Study):
       'ranks': {path: list(place.layer.parametrization.ranks) for path, place in places.items()},
       'accuracy': seeded.accuracy(done.model, seeded.dataset.test),
       'accuracy_validation': done.steps[-1].accuracy,
-      'updates': self._config.updates,
+      'updates': sum(
+        len(config.share(self._config.updates, len(schedule.steps), s.step.index))
+        for s in done.steps
+        if s.step.paths
+      ),
       'steps_not_tuned': sum(not s.tuned and bool(s.step.paths) for s in done.steps),
       'path': [point(s) for s in done.steps],
     }
@@ -106,7 +111,12 @@ class Study(study.Study):
     )
 
   def _done(self, row: Mapping) -> None:
+    name = _name(row['study'], row['value'], row['passes'], row['seed'])
+    self._state(name).unlink(missing_ok=True)  # the row is saved
     self._job.progress.print(line(row))
+
+  def _state(self, name: str) -> pathlib.Path:
+    return self._folder / 'state' / f'{name}.safetensors'
 
 
 class _FineTuning:
@@ -117,20 +127,19 @@ class _FineTuning:
 
   def __call__(self, model: nnx.Module, step: tn.compression.Step) -> nnx.Module:
     """The model, trained on."""
-    whole = self._job.config.updates
-    first, last = (whole * (step.index + i) // self._steps for i in (0, 1))
+    own = config.share(self._job.config.updates, self._steps, step.index)
     rate = self._job.config.learning_rate
     optimizer = train.Optimizer(optax.adam(rate), lambda count: rate)
-    settings = train.Settings(last - first, optimizer, self._seeded.seed)
-    batches = Later(self._seeded.batches, first)
+    settings = train.Settings(len(own), optimizer, self._seeded.seed)
+    batches = Later(self._seeded.batches, own.start)
     train.fit(model, cross_entropy, batches, settings, self._job.progress, self._name)
     return model
 
 
 def rules_for(
-  model: nnx.Module, groups: tuple[str, ...], input_shape: tuple[int, ...], macs_ratio: float
+  model: nnx.Module, paths: tuple[str, ...], input_shape: tuple[int, ...], macs_ratio: float
 ) -> tuple[tuple[str, tn.schemes.Scheme], ...]:
-  """Rules of one shot whose network takes `macs_ratio` of the multiply-adds, within 1 %.
+  """Rules of one shot on these layers whose network takes `macs_ratio` of the multiply-adds (1 %).
 
   A rate is found by bisection. Ranks are whole numbers, and of one rate all layers of a shape have
   the same, so the next larger ones are given to as many layers as come nearest, from the first on.
@@ -138,11 +147,10 @@ def rules_for(
   Raises:
     ValueError: none comes as near as that.
   """
-  own = [p for p in tn.compression.walk(model) if re.fullmatch('|'.join(groups), p)]
 
   def rules(low: float, high: float, count: int) -> tuple:
-    rates = [high] * count + [low] * (len(own) - count)
-    return tuple((re.escape(p), tn.schemes.tk(rate=rate)) for p, rate in zip(own, rates))
+    rates = [high] * count + [low] * (len(paths) - count)
+    return tuple((re.escape(p), tn.schemes.tk(rate=rate)) for p, rate in zip(paths, rates))
 
   def off(given: tuple) -> float:
     return tn.compression.plan(model, given, input_shape=input_shape).macs_ratio / macs_ratio - 1
@@ -151,13 +159,17 @@ def rules_for(
   for _ in range(30):
     rate = (low + high) / 2
     low, high = (rate, high) if off(rules(rate, rate, 0)) < 0 else (low, rate)
-  best = min((rules(low, high, k) for k in range(len(own) + 1)), key=lambda r: abs(off(r)))
+  best = min((rules(low, high, k) for k in range(len(paths) + 1)), key=lambda r: abs(off(r)))
   if abs(off(best)) > _CLOSE:
     raise ValueError(
       f'no ranks of one shot take {macs_ratio:.4f} of the multiply-adds within {_CLOSE:.0%}; the '
       f'nearest are {abs(off(best)):.1%} off'
     )
   return best
+
+
+def _name(study: str, value: float, passes: int, seed: int) -> str:
+  return f'{study}_{value:g}_{passes}_seed{seed}'
 
 
 def point(row: tn.compression.StepReport) -> dict:

@@ -43,7 +43,8 @@ def equal(a, b):
 def test_passes_shrink_layers_that_stay_what_they_are(monkeypatch):
   model = net()
   before = jax.tree.map(np.asarray, nnx.state(model))
-  monkeypatch.setattr(tn.schemes._held, 'rebuild', None)  # no dense weight is rebuilt
+  for room in (tn.schemes._held, tn.nn._factorised):  # no dense weight is rebuilt
+    monkeypatch.setattr(room, 'rebuild', None)
   done = iterate(model, ALL, same, lambda model: 1.0, input_shape=(6, 6, 8))
   jax.tree.map(np.testing.assert_array_equal, before, nnx.state(model))
   assert [row.step.paths for row in done.steps] == [('conv',), ('linear', 'point')] * 2
@@ -134,8 +135,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path):
   equal(again.model, whole.model)
   with pytest.raises(ValueError, match='has schedule .* this call has'):
     iterate(net(), Schedule('conv', **HALVES), nudged, evaluate, checkpoint=file)
-  with pytest.raises(ValueError, match='has key None; this call has'):
-    iterate(net(), ALL, nudged, evaluate, jax.random.key(0), checkpoint=file)
+  keyed = iterate(net(), ALL, nudged, evaluate, jax.random.key(0), checkpoint=file)
+  equal(keyed.model, whole.model)  # nothing was drawn without one
+  with pytest.raises(ValueError, match='has model .* this call has'):
+    iterate(Net(nnx.Rngs(1)), ALL, nudged, evaluate, checkpoint=file)
   tn.save(file, net())
   with pytest.raises(ValueError, match='iterate did not write'):
     iterate(net(), ALL, nudged, evaluate, checkpoint=file)
@@ -185,9 +188,32 @@ def test_bad_schedules_and_accuracies_are_told_before_any_work():
     ({'groups': ()}, r'groups=\(\) must be patterns'),
     ({'groups': 'conv', 'passes': 0}, 'passes'),
     ({'groups': 'conv', 'conv': 'tk'}, 'conv is'),
+    ({'groups': 'conv', 'rules': (('conv', HALVES['conv']),)}, 'must be a function'),
   ):
     with pytest.raises(ValueError, match=words):
       Schedule(**fields)
+
+
+def test_a_missing_key_is_told_before_any_work():
+  solver = tn.schemes.Solver('cp_als', restarts=2)
+  schedule = Schedule(
+    ('point', 'conv'), matrix=HALVES['matrix'], conv=tn.schemes.cp(0.5, solver=solver)
+  )
+  calls = []
+  with pytest.raises(ValueError, match='key=None: cp for conv draws'):
+    iterate(net(), schedule, same, lambda model: calls.append(1) or 1.0)
+  assert not calls
+  done = iterate(net(), schedule, same, lambda model: 1.0, jax.random.key(0))
+  assert done.steps[1].step.paths == ('conv',)
+
+
+def test_a_layer_that_cannot_be_served_stays_beside_others():
+  model = net()
+  mask = np.ones((1, 1, 12, 12), 'float32')
+  model.point = nnx.Conv(12, 12, (1, 1), mask=mask, rngs=nnx.Rngs(1))
+  done = iterate(model, Schedule('.*', **HALVES), same, lambda model: 1.0)
+  assert done.steps[0].step.paths == ('conv', 'linear')
+  assert 'mask' in next(r for r in done.steps[0].report.layers if r.path == 'point').reason
 
 
 def test_layers_too_small_to_compress_stay_and_nothing_is_tuned():

@@ -73,6 +73,21 @@ def test_weights_round_trip_and_dropout_keeps_its_key(timm):
   np.testing.assert_array_equal(jax.random.key_data(other.classifier[2].rngs.key[...]), key)
 
 
+@pytest.mark.parametrize(
+  ('build', 'layer'), [(tn.models.lenet, 'hidden'), (tn.models.cifar_quick, 'linear1')]
+)
+def test_small_networks_see_the_channels_of_pytorch(build, layer):
+  net, other = build(rngs=nnx.Rngs(0)), build(rngs=nnx.Rngs(1))
+  arrays = torch_arrays(net)
+  image = dict(net.flattened)[layer]
+  kernel = np.asarray(getattr(net, layer).kernel[...])
+  x = np.random.default_rng(0).normal(size=image)
+  ours, theirs = x.ravel() @ kernel, arrays[f'{layer}.weight'] @ x.transpose(2, 0, 1).ravel()
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+  tn.models.import_torch(other, arrays)
+  jax.tree.map(np.testing.assert_array_equal, nnx.state(net), nnx.state(other))
+
+
 def test_the_first_wrong_array_is_named_with_both_shapes():
   net = small()
   before = jax.tree.map(jnp.copy, nnx.state(net, nnx.Param))
@@ -160,6 +175,7 @@ def test_weights_of_hugging_face(tmp_path, monkeypatch):
     (lambda r: tn.models.resnet(20, rngs=r), 'depth=20 must be one of 18, 34'),
     (lambda r: small()(jnp.ones((1, 64, 64, 3), 'uint8')), r'uint8\(1, 64, 64, 3\); it needs fl'),
     (lambda r: small()(jnp.ones((64, 64, 3))), r'\(64, 64, 3\); it needs floats'),
+    (lambda r: small()(jnp.ones((1, 16, 16, 3))), r'\(1, 16, 16, 3\); the pools leave nothing'),
     (lambda r: small()(jnp.ones((1, 64, 64, 1))), r'\(1, 64, 64, 1\); it needs 3 channels'),
   ],
 )

@@ -17,6 +17,7 @@ CASES = [
   ('r_cp', (3, 3, 8, 8), 7, 3),
   ('r_tk', (3, 3, 8, 8), (3, 2, 3, 2), (2, 2, 2, 2)),
   ('r_tt', (3, 3, 8, 8), (4, 4, 4), (2, 3, 2)),
+  ('tk', (20, 4, 12), (2, 5), (1, 3)),  # one spatial mode, larger than the ranks' product
 ]
 
 
@@ -34,6 +35,7 @@ def test_the_core_gives_what_the_whole_weight_does(case, monkeypatch):
   wanted = q.fit(dense, KEY)
   with monkeypatch.context() as patched:
     patched.setattr(tn.schemes._held, 'rebuild', None)  # it is not to be called
+    assert held.core[0].shape == held.core_shape
     found = tn.schemes.fit_all(q, [held], [KEY])[0]
   for fit in (found, wanted):
     error = np.linalg.norm(q.dense(fit.factors) - dense) / np.linalg.norm(dense)
@@ -59,6 +61,33 @@ def test_higher_ranks_and_other_folds_take_the_whole_weight():
     np.testing.assert_allclose(found.relative_error, wanted.relative_error, atol=1e-6)
 
 
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'float32'])
+@pytest.mark.parametrize('low', [(3, 4), (6, 7)])
+def test_the_error_is_that_of_the_stored_factors(dtype, low):
+  held, q = held_and_smaller('tk', (3, 3, 8, 12), (6, 7), low)
+  held = tn.schemes.Held(
+    held.parametrization, {n: a.astype(dtype) for n, a in held.factors.items()}
+  )
+  found = tn.schemes.fit_all(q, [held], [None])[0]
+
+  def dense(factors):
+    wide = [np.asarray(factors[n]).astype('float64') for n in ('core', 'factor_2', 'factor_3')]
+    return np.einsum('hwab,sa,tb->hwst', *wide)
+
+  weight = dense(held.factors)
+  error = np.linalg.norm(dense(found.factors) - weight) / np.linalg.norm(weight)
+  np.testing.assert_allclose(found.relative_error, error, rtol=0.01)
+
+
+def test_a_large_core_takes_the_whole_weight(monkeypatch):
+  held, q = held_and_smaller('tk', (3, 3, 8, 12), (6, 7), (3, 4))
+  wanted = q.fit(held.dense)
+  monkeypatch.setattr(tn.schemes._fit, '_CORE', 9 * 6 * 7 - 1)
+  monkeypatch.setattr(tn.schemes._held, 'contract', None)  # no core is made
+  found = tn.schemes.fit_all(q, [held], [None])[0]
+  np.testing.assert_array_equal(found.relative_error, wanted.relative_error)
+
+
 def test_a_rule_sees_the_present_ranks():
   rng = np.random.RandomState(0)
   weight = (rng.randn(40, 12) @ rng.randn(12, 60) + 0.1 * rng.randn(40, 60)).astype('float32')
@@ -74,7 +103,8 @@ def test_layers_decompose_their_core(monkeypatch):
   dense = nnx.Conv(8, 8, (3, 3), rngs=nnx.Rngs(0))
   layer = tn.nn.Conv.from_dense(dense, tn.schemes.tk(ranks=6))
   wanted = tn.nn.Conv.from_dense(layer.to_dense(), tn.schemes.tk(ranks=3))
-  monkeypatch.setattr(tn.schemes._held, 'rebuild', None)
+  for room in (tn.schemes._held, tn.nn._factorised):
+    monkeypatch.setattr(room, 'rebuild', None)
   found = tn.nn.Conv.from_dense(layer, tn.schemes.tk(ranks=3))
   x = jax.random.normal(jax.random.key(0), (2, 6, 6, 8))
   np.testing.assert_allclose(found(x), wanted(x), atol=1e-4)

@@ -1,6 +1,7 @@
 """Multi-stage compression: a group of layers, fine-tuning, the next group, and again (MUSCO)."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -12,11 +13,13 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from tnjax.compression._compress import compress, plan
+from tnjax.compression._compress import compress
 from tnjax.compression._replace import to_dense
 from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._rules import check_ready, make_jobs
 from tnjax.compression._save import describe, load, save
 from tnjax.compression._schedule import Schedule, Step
+from tnjax.compression._trace import input_shapes
 from tnjax.compression._walk import walk
 
 
@@ -77,8 +80,9 @@ def iterate(
   """Compresses a trained model step by step, fine-tuning after each.
 
   A layer that is factorised already is compressed again by its core, which takes in the old outer
-  factors: it never becomes a chain of more factors, and its dense weight is not rebuilt. Of the
-  fine-tuned model and the one before fine-tuning the more accurate goes on.
+  factors: it never becomes a chain of more factors, and its dense weight is not rebuilt (but where
+  the core has more than 2^22 entries, or the layer is a stack). Of the fine-tuned model and the one
+  before fine-tuning the more accurate goes on.
 
   Source: Gusak et al. 2019 (arXiv 1903.09973, MUSCO).
 
@@ -96,8 +100,9 @@ def iterate(
     on_step: called with a `StepReport` after each.
 
   Raises:
-    ValueError: a group that names no layer, a checkpoint of another schedule or a damaged one; what
-      fine_tune returns has other variables than what it was given; all that `compress` refuses.
+    ValueError: a group that names no layer, a checkpoint of another schedule, model or key, or a
+      damaged one; what fine_tune returns has other variables than what it was given; all that
+      `compress` refuses.
     FloatingPointError: fine_tune's model, or an accuracy, is not finite; the steps before are kept.
 
   >>> import tnjax as tn
@@ -108,7 +113,8 @@ def iterate(
   [128, 128, 64, 64]
   """
   schedule.check(model)
-  about = {'schedule': schedule.as_dict(), 'key': None if key is None else _data(key)}
+  about = {'schedule': schedule.as_dict(), 'model': _digest(model)}
+  about |= {'key': None if key is None else _data(key)}
   if checkpoint is not None and pathlib.Path(checkpoint).exists():
     current, accuracy, steps = _resumed(checkpoint, about, model)
   else:
@@ -134,10 +140,10 @@ def _resumed(
   if 'iterate' not in notes:
     raise ValueError(f'checkpoint={str(path)!r} is a model that iterate did not write')
   for name, value in about.items():
-    if notes['iterate'][name] != json.loads(json.dumps(value)):
-      raise ValueError(
-        f'checkpoint={str(path)!r} has {name} {notes["iterate"][name]}; this call has {value}'
-      )
+    before = notes['iterate'][name]
+    late = name == 'key' and before is None  # no step so far has drawn
+    if not late and before != json.loads(json.dumps(value)):
+      raise ValueError(f'checkpoint={str(path)!r} has {name} {before}; this call has {value}')
   steps = [
     StepReport(**row | {'step': _made(Step, row['step']), 'report': _report(row['report'])})
     for row in notes['steps']
@@ -152,6 +158,14 @@ def _report(fields: dict) -> Report:
 def _made(kind: type, fields: dict) -> object:
   """A record with tuples where JSON has lists."""
   return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def _digest(model: nnx.Module) -> str:
+  """sha256 of all parameters."""
+  found = hashlib.sha256()
+  for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+    found.update('/'.join(map(str, path)).encode() + np.asarray(variable[...]).tobytes())
+  return found.hexdigest()
 
 
 def _data(key: Array) -> list[int]:
@@ -188,10 +202,11 @@ def _step(
 def _try_first(
   model: nnx.Module, schedule: Schedule, key: Array | None, input_shape: Sequence[int] | None
 ) -> None:
-  """Plans the first pass on the model as it is, for errors before any long work."""
+  """Makes the jobs of the first pass on the model as it is, for errors before any long work."""
+  calls = input_shapes(model, input_shape)
   if schedule.rules is None:
     for step in schedule.steps[: len(schedule.groups)]:
-      plan(model, schedule.rules_of(model, step), key, input_shape=input_shape)
+      check_ready(make_jobs(model, schedule.rules_of(model, step), key, calls)[0])
 
 
 def _check_tuned(given: nnx.Module, tuned: object, where: str) -> None:
@@ -199,7 +214,7 @@ def _check_tuned(given: nnx.Module, tuned: object, where: str) -> None:
   if not isinstance(tuned, nnx.Module):
     raise ValueError(f'{where}: fine_tune returned a {type(tuned).__name__}, no NNX model')
   wanted, found = (
-    {'/'.join(map(str, path)): v.shape for path, v in nnx.to_flat_state(nnx.state(m))}
+    {'/'.join(map(str, path)): np.shape(v[...]) for path, v in nnx.to_flat_state(nnx.state(m))}
     for m in (given, tuned)
   )
   for path in sorted({*wanted, *found}):
@@ -212,7 +227,8 @@ def _check_tuned(given: nnx.Module, tuned: object, where: str) -> None:
     raise ValueError(f'{where}: fine_tune returned a model with other layers')
   for path, variable in nnx.to_flat_state(nnx.state(tuned)):
     value = variable[...]
-    if jnp.issubdtype(value.dtype, jnp.inexact) and not bool(jnp.isfinite(value).all()):
+    floats = jnp.issubdtype(getattr(value, 'dtype', int), jnp.inexact)
+    if floats and not bool(jnp.isfinite(value).all()):
       name = '/'.join(map(str, path))
       raise FloatingPointError(f'{where}: after fine_tune {name} has NaN or infinities')
 

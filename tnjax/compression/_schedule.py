@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flax import nnx
 
 from tnjax import ranks
-from tnjax.compression._patterns import Rules, compiled, matches
+from tnjax.compression._patterns import Rules, check_rules, compiled, matches
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import integer
 from tnjax.schemes import Scheme, check_scheme, svd, tk
@@ -47,9 +47,11 @@ class Schedule:
     matrix: for matrices and 1x1 kernels; None leaves them as they are.
     rules: (model, step) -> rules, in place of `conv` and `matrix`, such as `budget` gives or ranks
       by hand; only layers of the step's group are touched.
+    name: what tells schedules with other `rules` apart when a run goes on, as functions cannot be
+      compared.
 
   Raises:
-    ValueError: no group, no positive number of passes, or what is no scheme.
+    ValueError: no group, no positive number of passes, what is no scheme, or no function of rules.
 
   >>> import tnjax as tn
   >>> Schedule(('stages/2/.*', 'stages/1/.*'), passes=2).steps[2]
@@ -61,6 +63,7 @@ class Schedule:
   conv: Scheme | None = tk(ranks=ranks.Evbmf())
   matrix: Scheme | None = svd(ranks=ranks.Evbmf())
   rules: Callable[[nnx.Module, Step], Rules] | None = None
+  name: str = ''
 
   def __post_init__(self) -> None:
     """Refuses what is no schedule."""
@@ -72,6 +75,8 @@ class Schedule:
     for name in ('conv', 'matrix'):
       if getattr(self, name) is not None:
         check_scheme(getattr(self, name), name)
+    if self.rules is not None and not callable(self.rules):
+      raise ValueError(f'rules={self.rules!r} must be a function (model, step) -> rules')
 
   @property
   def steps(self) -> tuple[Step, ...]:
@@ -80,13 +85,14 @@ class Schedule:
     return tuple(Step(i, *pair) for i, pair in enumerate(pairs))
 
   def as_dict(self) -> dict[str, object]:
-    """The fields as JSON can hold them; of a function its name."""
+    """The fields as JSON can hold them, but for the function."""
     schemes = {name: getattr(self, name) for name in ('conv', 'matrix')}
     return {
       'groups': list(self.groups),
       'passes': self.passes,
       **{name: scheme and scheme.as_dict() for name, scheme in schemes.items()},
-      'rules': self.rules and getattr(self.rules, '__qualname__', type(self.rules).__name__),
+      'rules': self.rules is not None,
+      'name': self.name,
     }
 
   def check(self, model: nnx.Module) -> None:
@@ -103,14 +109,19 @@ class Schedule:
     """The rules of a step, for the layers of its group alone."""
     places = walk(model)
     own = self._own(step.group, places)
-    if self.rules is None:
-      return tuple((re.escape(path), self._scheme(place)) for path, place in own.items())
-    given = [(compiled(pattern, places), scheme) for pattern, scheme in self.rules(model, step)]
-    found = []
+    given = self.rules and [
+      (compiled(pattern, places), scheme)
+      for pattern, scheme in check_rules(self.rules(model, step))
+    ]
+    paths: dict[Scheme | None, list[str]] = {}
     for path, place in own.items():
-      first = next((scheme for pattern, scheme in given if matches(pattern, place)), None)
-      found.append((re.escape(path), first))
-    return tuple(found)
+      if given is None:
+        scheme = self._scheme(place)
+      else:
+        scheme = next((scheme for pattern, scheme in given if matches(pattern, place)), None)
+      paths.setdefault(scheme, []).append(re.escape(path))
+    # One rule a scheme: a layer that it cannot serve stays as it is beside others that it can.
+    return tuple((f'(?:{"|".join(own)})', scheme) for scheme, own in paths.items())
 
   def _own(self, group: str, places: Mapping[str, Place]) -> dict[str, Place]:
     """The layers whose first match a group is."""

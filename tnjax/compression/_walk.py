@@ -10,6 +10,7 @@ from flax import linen, nnx
 from jax import Array
 
 from tnjax import nn
+from tnjax.schemes import Held
 
 _WEIGHTS = ('kernel', 'embedding')
 
@@ -68,8 +69,8 @@ class Place:
     return any(isinstance(a, jax.ShapeDtypeStruct) for a in held)
 
   @functools.cached_property
-  def weights(self) -> list[Array]:
-    """The weight, or those of a stack; of a factorised layer, rebuilt."""
+  def weights(self) -> list[Array | Held]:
+    """The weight, or those of a stack; of a factorised layer `Held`, of a stack of them rebuilt."""
     return self.kind.weights(self.layer)
 
 

@@ -42,6 +42,7 @@ class CifarQuick(nnx.Module):
     self.conv1, self.conv2, self.conv3 = conv(3, 32), conv(32, 32), conv(32, 64)
     self.linear1 = nnx.Linear(1024, hidden, kernel_init=lecun_normal, rngs=rngs)
     self.linear2 = nnx.Linear(hidden, num_classes, kernel_init=lecun_normal, rngs=rngs)
+    self.flattened = (('linear1', (4, 4, 64)),)
 
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Logits (batch, num_classes) of images (batch, 32, 32, 3), preprocessed; the same in training.

@@ -84,6 +84,7 @@ class LeNet(nnx.Module):
     self.conv1, self.conv2 = _conv(1, 20, rngs), _conv(20, 50, rngs)
     self.hidden = _dense(800, 500, rngs)
     self.linear = _dense(500, num_classes, rngs)
+    self.flattened = (('hidden', (4, 4, 50)),)
 
   def __call__(self, images: Array, train: bool = False) -> Array:
     """Logits (batch, num_classes) of images (batch, 28, 28, 1); the same in training.

@@ -168,7 +168,10 @@ class FeaturesThenClassifier(nnx.Module):
     With `train`, units are dropped, and batch norm uses and updates batch statistics.
     """
     x = normalised(checked(images, len(self.mean)), self.mean, self.std)
-    x = _pooled(_through(self.features, x, train), self.pool)
+    x = _through(self.features, x, train)
+    if not x.size:
+      raise ValueError(f'images has shape {images.shape}; the pools leave nothing of it')
+    x = _pooled(x, self.pool)
     return _through(self.classifier, x.reshape(len(x), -1), train)
 
 

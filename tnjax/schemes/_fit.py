@@ -1,6 +1,7 @@
 """Factors of a weight by its parametrization's solver, on the host or by a compiled program."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -33,6 +34,7 @@ from tnjax.schemes._shuffle import draw_index, index_data, rest_of
 from tnjax.schemes._solver import Solver
 
 _BATCH = 2**25  # entries of a batch of weights
+_CORE = 2**22  # entries of a core that is decomposed on the host
 
 
 class Bound(Protocol):
@@ -76,7 +78,7 @@ def fit_all(p: Bound, weights: Sequence[Array | Held], keys: Sequence[Array | No
 
   On the host one after the other; by a compiled program as one batch, cut where its memory would
   exceed a few times 2^25 entries. Nothing is waited for. A weight that is `Held` in the same fold
-  and format at higher ranks is not rebuilt.
+  and format at higher ranks is not rebuilt if its core has up to 2^22 entries.
 
   >>> import tnjax as tn
   >>> p = tn.schemes.svd(ranks=1).bind((3, 2))
@@ -105,7 +107,8 @@ def _anew(p: Bound, weight: Array | Held, key: Array | None) -> Fit:
   if not isinstance(weight, Held):
     return fit_all(p, (weight,), (key,))[0]
   same = weight.again(p) and not p.solver.correct and all(map(at_hand, weight.factors.values()))
-  if not same or weight.core[0].size > HOST or p.ranks != _capped(p, weight.core[0].shape):
+  small = math.prod(weight.core_shape) <= _CORE
+  if not (same and small) or p.ranks != FORMATS[p.format].cap(weight.core_shape, p.ranks, p.free):
     return fit_all(p, (weight.dense,), (key,))[0]
   core, bases = weight.core
   scale = np.abs(core).max() or 1.0
@@ -121,12 +124,10 @@ def _anew(p: Bound, weight: Array | Held, key: Array | None) -> Fit:
       for q, a in zip(bases, record.mode_arrays)
     ]
     stored = _balanced(p, record.with_mode_arrays(arrays).arrays, scale, weight.dtype)
+  fine = float(jnp.finfo(weight.dtype).eps)
+  if fine > 1e-8 and d.relative_error < 100 * fine:  # much of it may be that factors are rounded
+    d = dataclasses.replace(d, relative_error=weight.error_of(p, stored))
   return _placed(weight, stored, d)
-
-
-def _capped(p: Bound, shape: tuple[int, ...]) -> tuple[int, ...]:
-  """The ranks, as far as a tensor of that shape can have them."""
-  return FORMATS[p.format].cap(shape, p.ranks, p.free)
 
 
 def _needs_program(p: Bound, weight: Array, key: Array | None) -> bool:

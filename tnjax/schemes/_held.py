@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import jax
@@ -23,6 +23,7 @@ class Stored(Protocol):
 
   fold: Fold
   format: str
+  free: tuple[int, ...]
   arrays_network: Network
 
   def dense(self, factors: Mapping[str, Array]) -> Array:
@@ -91,39 +92,56 @@ class Held:
     """The weight, as `np.asarray` asks for it."""
     return np.array(self.dense, dtype=dtype, copy=copy)
 
+  @property
+  def core_shape(self) -> tuple[int, ...]:
+    """Shape of the core, from the ranks alone."""
+    sizes = self.parametrization.fold.mode_shape
+    return tuple(cut or size for cut, size in zip(self._cuts, sizes))
+
   @functools.cached_property
   def core(self) -> tuple[np.ndarray, Bases]:
     """The core, in double precision, and every mode's basis (size, rank), None for a whole one.
 
-    A mode is left whole that lies in one array with others (those that Tucker keeps), or where a
-    basis would be no smaller; and the outputs of a matrix of two factors, of which MUSCO decomposes
-    the second as it is.
+    A mode is left whole that Tucker keeps, or where a basis would be no smaller; and the outputs of
+    a matrix of two factors, of which MUSCO decomposes the second as it is.
     """
-    net, modes = self.parametrization.arrays_network, self.parametrization.fold.modes
-    wide = 'complex128' if np.iscomplexobj(self._first) else 'float64'
-    arrays = {n: np.asarray(a).astype(wide) for n, a in self.factors.items() if n in net.names}
-    labels, sizes, bases = list(net.labels), dict(net.sizes), []
-    output: list[tuple[str, ...]] = []
+    own = self.parametrization
+    arrays = _widened(own, self.factors)
+    with one_thread():
+      bases = tuple(
+        None if cut is None else np.linalg.qr(_matrix(own, arrays, mode))[0]
+        for mode, cut in zip(own.fold.modes, self._cuts)
+      )
+      return _projected(own, arrays, bases), bases
+
+  def error_of(self, p: Stored, factors: Mapping[str, Array]) -> float:
+    """||W - W'|| / ||W|| for other factors of the same fold and format; nothing is rebuilt.
+
+    Both cores in a basis that spans both, so that small differences are not those of large numbers.
+    """
+    own, bases = self.parametrization, []
+    ours, theirs = _widened(own, self.factors), _widened(p, factors)
+    with one_thread():
+      for mode, cut in zip(own.fold.modes, self._cuts):
+        both = cut and np.hstack([_matrix(own, ours, mode), _matrix(p, theirs, mode)])
+        bases.append(None if cut is None else np.linalg.qr(both)[0])
+      whole = _projected(own, ours, bases)
+      lost = np.linalg.norm(whole - _projected(p, theirs, bases))
+    return float(lost / (np.linalg.norm(whole) or 1.0))
+
+  @property
+  def _cuts(self) -> tuple[int | None, ...]:
+    """The rank of every mode's basis, None where the mode stays whole."""
+    p = self.parametrization
+    net, modes = p.arrays_network, p.fold.modes
+    matrix = len(modes) == len(net.names) == 2
+    cuts = []
     for k, mode in enumerate(modes):
-      at = next(i for i, own in enumerate(net.labels) if mode[0] in own)
-      name, rest = net.names[at], tuple(x for x in labels[at] if x not in mode)
-      alone = sum(other[0] in net.labels[at] for other in modes) == 1
-      rows, columns = net.size(mode), math.prod(sizes[x] for x in rest)
-      second = len(modes) == len(net.names) == 2 and k == 1
-      if not alone or columns >= rows or second:
-        bases.append(None)
-        output.append(mode)
-        continue
-      order = [labels[at].index(x) for x in (*mode, *rest)]
-      shaped = arrays[name].reshape([sizes[x] for x in labels[at]]).transpose(order)
-      basis, triangle = np.linalg.qr(shaped.reshape(rows, columns))
-      bases.append(basis)
-      output.append((f'q{k}',))
-      labels[at], sizes[f'q{k}'] = (f'q{k}', *rest), len(triangle)
-      arrays[name] = triangle.reshape([sizes[x] for x in labels[at]])
-    small = Network(net.names, tuple(labels), tuple(sizes.items()))
-    full = contract(small, arrays, [x for mode in output for x in mode])
-    return full.reshape([math.prod(sizes[x] for x in mode) for mode in output]), tuple(bases)
+      own = net.labels[_holder(net, mode)]
+      rank = net.size([x for x in own if x not in mode])
+      kept = (p.free and k not in p.free) or (matrix and k == 1)
+      cuts.append(None if kept or rank >= net.size(mode) else rank)
+    return tuple(cuts)
 
   def again(self, p: Stored) -> bool:
     """Whether another parametrization is of the same fold and format, and no shuffle."""
@@ -133,6 +151,48 @@ class Held:
   @property
   def _first(self) -> Array:
     return self.factors[self.parametrization.arrays_network.names[0]]
+
+
+def _holder(net: Network, mode: tuple[str, ...]) -> int:
+  """The operand that has a mode's labels."""
+  return next(i for i, own in enumerate(net.labels) if mode[0] in own)
+
+
+def _widened(p: Stored, factors: Mapping[str, Array]) -> dict[str, np.ndarray]:
+  """The factors in double precision, in the shapes of their network."""
+  found = {}
+  for name, shape in p.arrays_network.shapes().items():
+    array = np.asarray(factors[name])
+    found[name] = array.astype('complex128' if np.iscomplexobj(array) else 'float64').reshape(shape)
+  return found
+
+
+def _matrix(p: Stored, arrays: Mapping[str, np.ndarray], mode: tuple[str, ...]) -> np.ndarray:
+  """The factor of a mode, with the mode as its rows and the bonds as its columns."""
+  net = p.arrays_network
+  at = _holder(net, mode)
+  order = [net.labels[at].index(x) for x in mode]
+  rest = [i for i in range(len(net.labels[at])) if i not in order]
+  return arrays[net.names[at]].transpose(*order, *rest).reshape(net.size(mode), -1)
+
+
+def _projected(p: Stored, arrays: Mapping[str, np.ndarray], bases: Sequence) -> np.ndarray:
+  """The weight as a tensor in orthonormal bases of its modes, None for one that stays whole."""
+  net, found = p.arrays_network, dict(arrays)
+  labels, sizes, output = list(net.labels), dict(net.sizes), []
+  for k, (mode, basis) in enumerate(zip(p.fold.modes, bases)):
+    if basis is None:
+      output.append(mode)
+      continue
+    at = _holder(net, mode)
+    rest = tuple(x for x in net.labels[at] if x not in mode)
+    labels[at], sizes[f'q{k}'] = (f'q{k}', *rest), basis.shape[1]
+    output.append((f'q{k}',))
+    small = basis.conj().T @ _matrix(p, arrays, mode)
+    found[net.names[at]] = small.reshape([sizes[x] for x in labels[at]])
+  small = Network(net.names, tuple(labels), tuple(sizes.items()))
+  full = contract(small, found, [x for mode in output for x in mode])
+  return full.reshape([math.prod(sizes[x] for x in mode) for mode in output])
 
 
 def rebuild(p: Stored, factors: Mapping[str, Array]) -> Array:

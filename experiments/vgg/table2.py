@@ -16,9 +16,8 @@ from flax import nnx
 
 import tnjax as tn
 from experiments.common import results
+from experiments.tensornet import shapes
 
-_FIRST = {'in_modes': (2, 7, 8, 8, 7, 4), 'out_modes': (4,) * 6}  # of 25088 -> 4096
-_SECOND = {'in_modes': (4,) * 6, 'out_modes': (4,) * 6}  # of 4096 -> 4096
 _LAYERS = ('classifier/0', 'classifier/3', 'classifier/6')
 
 
@@ -40,15 +39,13 @@ class Row:
   vgg19: float
 
 
-def _tt(rank: int, modes: Mapping[str, Sequence[int]]) -> tn.schemes.Scheme:
-  return tn.schemes.r_tt(ranks=rank, **modes)
-
-
+_TT4, _TT2 = (shapes.vgg_first(rank).scheme for rank in (4, 2))  # of 25088 -> 4096
+_SECOND = shapes.Train((4,) * 6, (4,) * 6, 4).scheme  # of 4096 -> 4096
 ROWS = (
   Row('FC FC FC', (None, None, None), 1, 1, 1),
-  Row('TT4 FC FC', (_tt(4, _FIRST), None, None), 50_972, 3.9, 3.5),
-  Row('TT2 FC FC', (_tt(2, _FIRST), None, None), 194_622, 3.9, 3.5),
-  Row('TT4 TT4 FC', (_tt(4, _FIRST), _tt(4, _SECOND), None), 37_732, 7.4, 6),
+  Row('TT4 FC FC', (_TT4, None, None), 50_972, 3.9, 3.5),
+  Row('TT2 FC FC', (_TT2, None, None), 194_622, 3.9, 3.5),
+  Row('TT4 TT4 FC', (_TT4, _SECOND, None), 37_732, 7.4, 6),
   Row('MR1 FC FC', (tn.schemes.svd(ranks=1), None, None), 3_521, 3.9, 3.5),
   Row('MR50 FC FC', (tn.schemes.svd(ranks=50), None, None), 70, 3.7, 3.4),
 )

@@ -73,7 +73,7 @@ def _fetched(repository: str) -> pathlib.Path:
     raise ValueError(f'weights hf:{repository} need the package huggingface_hub') from None
   try:
     return pathlib.Path(hf_hub_download(repository, 'model.safetensors'))
-  except Exception as error:
+  except Exception as error:  # its errors, and those of the HTTP library below it, share no base
     raise ValueError(f'weights hf:{repository} cannot be fetched: {error}') from error
 
 

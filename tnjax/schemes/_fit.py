@@ -86,8 +86,14 @@ def fit_all(p: Bound, weights: Sequence[Array | Held], keys: Sequence[Array | No
   [True, True]
   """
   weights = [p.checked(weight, key) for weight, key in zip(weights, keys, strict=True)]
+  if not weights:
+    return []
   if any(isinstance(weight, Held) for weight in weights):
-    return [_anew(p, weight, key) for weight, key in zip(weights, keys)]
+    alone = [isinstance(weight, Held) and _by_core(p, weight) for weight in weights]
+    whole = [w.dense if isinstance(w, Held) else w for w, one in zip(weights, alone) if not one]
+    rest = iter(fit_all(p, whole, [key for key, one in zip(keys, alone) if not one]))
+    pairs = zip(weights, keys, alone)
+    return [_anew(p, weight, key) if one else next(rest) for weight, key, one in pairs]
   if not any(_needs_program(p, *given) for given in zip(weights, keys)):
     return [_on_host(p, weight, key) for weight, key in zip(weights, keys)]
   if len(weights) == 1:
@@ -102,14 +108,16 @@ def fit_all(p: Bound, weights: Sequence[Array | Held], keys: Sequence[Array | No
   return found
 
 
-def _anew(p: Bound, weight: Array | Held, key: Array | None) -> Fit:
-  """Of the core of a weight that is `Held`, where that will do."""
-  if not isinstance(weight, Held):
-    return fit_all(p, (weight,), (key,))[0]
-  same = weight.again(p) and not p.solver.correct and all(map(at_hand, weight.factors.values()))
-  small = math.prod(weight.core_shape) <= _CORE
-  if not (same and small) or p.ranks != FORMATS[p.format].cap(weight.core_shape, p.ranks, p.free):
-    return fit_all(p, (weight.dense,), (key,))[0]
+def _by_core(p: Bound, weight: Held) -> bool:
+  """Whether the core of a held weight is all that is needed."""
+  if not weight.again(p) or p.solver.correct or not all(map(at_hand, weight.factors.values())):
+    return False
+  shape = weight.core_shape
+  return math.prod(shape) <= _CORE and p.ranks == FORMATS[p.format].cap(shape, p.ranks, p.free)
+
+
+def _anew(p: Bound, weight: Held, key: Array | None) -> Fit:
+  """By the core."""
   core, bases = weight.core
   scale = np.abs(core).max() or 1.0
   with _double(weight.dtype):

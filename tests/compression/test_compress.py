@@ -85,7 +85,7 @@ def test_plan_is_compress_without_errors():
   assert [r.ranks for r in plan.layers] == [r.ranks for r in report.layers]
   lines = str(report).splitlines()
   notes = [[not r.converged for r in report.compressed], [r.raised for r in report.compressed],
-           [r.rebuilt for r in report.layers]]  # fmt: skip
+           [r.slower for r in report.compressed], [r.rebuilt for r in report.layers]]  # fmt: skip
   assert len(lines) == 2 + len(report.layers) + 1 + sum(map(any, notes))
   assert 'stages/1/0/conv1' in str(plan)
 

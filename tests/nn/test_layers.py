@@ -279,7 +279,7 @@ def test_kernels_of_16_bits_are_rounded_once(name, dtype):
   options = {'param_dtype': jnp.dtype(dtype), 'scheme': scheme, 'rngs': nnx.Rngs(0)}
   layer, table = tn.nn.Linear(64, 64, **options), tn.nn.Embed(64, 64, **options)
   p = layer.parametrization
-  assert p.rebuilds(2**5, dtype=dtype)  # so the input meets the whole kernel
+  assert p.forecast(2**5, dtype=dtype).rebuilds  # so the input meets the whole kernel
   x = jnp.tile(jnp.eye(64, dtype=dtype), (2**4, 1))
 
   @nnx.jit

@@ -24,6 +24,10 @@ class LayerReport:
     converged: whether its stopping rule was met, in all of a stack; None in a plan.
     rebuilt: whether the planner, on this device and for a batch of 32, would rebuild the weight at
       every call, so that the work is dense whatever `macs` says; None where this is not known.
+    seconds, dense_seconds: of the layer's calls with a batch of 32 after and before, by the
+      planner's model of this device; None where not known (no input shape, a look-up, an open
+      number of calls) and of a layer that stays as it is.
+    measured_seconds, measured_dense_seconds: the same, timed; None where that was not asked for.
   """
 
   path: str
@@ -41,11 +45,27 @@ class LayerReport:
   num_iters: int | None = None
   converged: bool | None = None
   rebuilt: bool | None = None
+  seconds: float | None = None
+  dense_seconds: float | None = None
+  measured_seconds: float | None = None
+  measured_dense_seconds: float | None = None
 
   @property
   def raised(self) -> bool:
     """Whether the factorised layer does more multiply-adds, by its formula, than it did before."""
     return bool(self.scheme and self.macs is not None and self.macs > self.dense_macs)
+
+  @property
+  def time_ratio(self) -> float | None:
+    """Seconds after over before: measured where they were, else expected, None if neither."""
+    return time_ratio(
+      self.seconds, self.dense_seconds, self.measured_seconds, self.measured_dense_seconds
+    )
+
+  @property
+  def slower(self) -> bool:
+    """Whether the factorised layer takes longer than the layer did before."""
+    return self.time_ratio is not None and self.time_ratio > 1
 
   @property
   def relative_error(self) -> float | None:
@@ -115,8 +135,8 @@ class Report:
 
   def __str__(self) -> str:
     """A table for the terminal; what needs a look is marked by ! and listed below it."""
-    head = ('layer', 'shape', 'scheme', 'ranks', 'params', 'ratio', 'MACs', 'ratio', 'error',
-            'sweeps')  # fmt: skip
+    head = ('layer', 'shape', 'scheme', 'ranks', 'params', 'ratio', 'MACs', 'ratio', 'time',
+            'error', 'sweeps')  # fmt: skip
     rows = [head, *map(_cells, self.layers), _totals(self)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = [
@@ -127,6 +147,7 @@ class Report:
     for note, rows in (
       ('! not converged', [row for row in self.compressed if row.converged is False]),
       ('! more multiply-adds than before', [row for row in self.compressed if row.raised]),
+      (f'! slower than before, {_how(self)}', [row for row in self.compressed if row.slower]),
     ):
       if rows:
         lines.append(f'{note}: {", ".join(row.path for row in rows)}')
@@ -145,9 +166,15 @@ def _cells(row: LayerReport) -> tuple[str, ...]:
     f'{_ratio(row.params, row.dense_params):.3f}',
     '-' if row.macs is None else f'{row.macs:,}',
     '-' if row.macs is None else _work(row),
+    '-' if row.time_ratio is None else f'{row.time_ratio:.2f}{" !" * row.slower}',
     '-' if row.relative_error is None or not row.scheme else f'{row.relative_error:.4f}',
     '-' if not row.num_iters else f'{row.num_iters}{"" if row.converged else " !"}',
   )
+
+
+def _how(report: Report) -> str:
+  measured = any(row.measured_seconds is not None for row in report.compressed)
+  return f'{"measured" if measured else "expected"} here with a batch of 32'
 
 
 def _work(row: LayerReport) -> str:
@@ -174,9 +201,22 @@ def _totals(report: Report) -> tuple[str, ...]:
     f'{report.params_ratio:.3f}',
     '-' if macs is None else f'{macs:,}',
     '-' if macs is None else f'{report.macs_ratio:.3f}',
+    '',
     '-' if error is None else f'{error:.4f}',
     '',
   )
+
+
+def time_ratio(
+  seconds: float | None = None,
+  dense_seconds: float | None = None,
+  measured_seconds: float | None = None,
+  measured_dense_seconds: float | None = None,
+) -> float | None:
+  """The fields of a `LayerReport` as one: after over before, measured if they were."""
+  if measured_seconds is not None:
+    return measured_seconds / measured_dense_seconds
+  return None if seconds is None else seconds / dense_seconds
 
 
 def _sum(values: object) -> float | int | None:

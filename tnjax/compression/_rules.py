@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
@@ -12,11 +12,14 @@ from jax import Array
 
 from tnjax import nn, ranks
 from tnjax.compression._patterns import Rules, check_rules, compiled, matches
-from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._report import LayerReport, Report, time_ratio
+from tnjax.compression._times import Times
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
 from tnjax.schemes import Held, Parametrization, Scheme
+
+OBJECTIVES = ('params', 'time')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,20 +67,28 @@ def make_jobs(
   key: Array | None,
   calls: Calls,
   must_save: bool = True,
+  objective: str = 'params',
+  measure: bool = False,
 ) -> tuple[dict[str, Job], Report]:
   """The jobs by path, and the report of what is known before they run.
 
   `calls` are the shapes of the layers' inputs, as `input_shapes` gives them.
 
-  With `must_save`, a layer that would store as many entries as before stays as it is.
+  With `must_save`, a layer that would store as many entries as before stays as it is; for the
+  objective 'time', one that would take longer too. With `measure` layers are timed.
   """
+  if objective not in OBJECTIVES:
+    raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
+  if (measure or objective == 'time') and not calls:
+    what = 'measure=True' if measure else "objective='time'"
+    raise ValueError(f'input_shape=None: {what} needs the shape of one input, without batch')
   if key is not None:
     prng_key(key)
   checked = check_rules(rules)
   places = walk(model)
   patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
-  reasons, refused, idle = {}, {}, set()
+  reasons, refused, idle, seconds, times = {}, {}, set(), {}, Times(measure)
   for path, place in places.items():
     pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
     reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
@@ -91,8 +102,13 @@ def make_jobs(
       reasons[path] = str(error)
       refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {error}'
       continue
+    seconds[path] = times.of(place, job.scheme, job.parametrization, calls.get(path))
+    ratio = time_ratio(**seconds[path])
     if must_save and job.params >= place.stored:
       reasons[path] = f'{scheme.name} would store {job.params:,} entries'
+      idle.add(pattern)
+    elif objective == 'time' and ratio is not None and ratio > 1:
+      reasons[path] = f'{scheme.name} would take {ratio:.2f} times as long'
       idle.add(pattern)
     else:
       jobs[path] = job
@@ -101,7 +117,7 @@ def make_jobs(
       raise ValueError(message)
   jobs = _agreed(jobs, places, reasons)
   rows = tuple(
-    _row(place, jobs.get(place.leader), reasons[path], calls.get(path))
+    _row(place, jobs.get(place.leader), reasons[path], calls.get(path), seconds.get(path, {}))
     for path, place in places.items()
   )
   dense = sum(v.size for v in jax.tree.leaves(nnx.state(model, nnx.Param)))
@@ -171,7 +187,11 @@ def _agreed(
 
 
 def _row(
-  place: Place, job: Job | None, reason: str, calls: Mapping[tuple[int, ...], float] | None
+  place: Place,
+  job: Job | None,
+  reason: str,
+  calls: Mapping[tuple[int, ...], float] | None,
+  seconds: Mapping[str, float],
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
   layer, owner = place.layer, place.leader == place.path
@@ -190,8 +210,13 @@ def _row(
     squared_norm=None if owner else 0.0,
     reason=reason if owner or not job else f'weight of {place.leader}',
     was=layer.scheme.name if place.factorised else None,
-    rebuilt=any(place.kind.rebuilds(layer, after, c) for c in calls) if after and calls else None,
+    rebuilt=_rebuilt(place, after, calls) if after and calls else None,
+    **(seconds if job else {}),
   )
+
+
+def _rebuilt(place: Place, bound: Parametrization, calls: Iterable[tuple[int, ...]]) -> bool:
+  return any(place.kind.forecast(place.layer, bound, shape).rebuilds for shape in calls)
 
 
 def macs_of(

@@ -66,6 +66,10 @@ class Schedule:
     """Estimated seconds of one contraction."""
     return cost_of('time', self.training, self.rates)(pair)
 
+  def rewriting(self, entries: int) -> float:
+    """Estimated seconds of writing so many entries in another order."""
+    return self.time_of(Pair(1, 1, 1, 1, 1, 0, entries, entries, moved=entries))
+
   @property
   def rates(self) -> Device:
     """Those of `device` for entries of `dtype`."""

@@ -2,7 +2,7 @@
 
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._embed import Embed
-from tnjax.nn._factorised import Factorised, copied
+from tnjax.nn._factorised import Factorised, compute_dtype, copied
 from tnjax.nn._linear import Linear
 from tnjax.nn._linear_general import LinearGeneral
 from tnjax.nn._linen import to_linen
@@ -14,6 +14,7 @@ __all__ = [
   'Factorised',
   'Linear',
   'LinearGeneral',
+  'compute_dtype',
   'conv_geometry',
   'copied',
   'factorised_kind',

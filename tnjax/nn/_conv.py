@@ -10,7 +10,7 @@ from jax import Array
 
 from tnjax.contraction import Geometry, ints, pad_input
 from tnjax.nn._factorised import Factorised, check_channels, compute_dtype, finish
-from tnjax.schemes import Parametrization, Scheme, spatial_labels
+from tnjax.schemes import Forecast, Parametrization, Scheme, spatial_labels
 
 
 class Conv(Factorised):
@@ -75,13 +75,13 @@ class Conv(Factorised):
     return batch * math.prod(shape) * math.prod(out)
 
   @classmethod
-  def rebuilds(
+  def forecast(
     cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
-  ) -> bool:
-    """As `Factorised.rebuilds`."""
+  ) -> Forecast:
+    """As `Factorised.forecast`."""
     batch, spatial = _lead_and_spatial(layer, call)
     geometry, groups = conv_geometry(layer, spatial), layer.feature_group_count
-    return parametrization.rebuilds(batch, geometry, spatial, groups, compute_dtype(layer))
+    return parametrization.forecast(batch, geometry, spatial, groups, compute_dtype(layer))
 
   def __init__(
     self,

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 from tnjax.nn._factorised import Factorised, check_channels, finish
-from tnjax.schemes import Parametrization, Scheme
+from tnjax.schemes import Forecast, Parametrization, Scheme
 
 
 class Embed(Factorised):
@@ -55,11 +55,11 @@ class Embed(Factorised):
     return 0
 
   @classmethod
-  def rebuilds(
+  def forecast(
     cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
-  ) -> bool:
-    """As `Factorised.rebuilds`, of look-ups."""
-    return parametrization.rows_rebuild(32 * math.prod(call))
+  ) -> Forecast:
+    """As `Factorised.forecast`, of look-ups, whose time it does not know."""
+    return Forecast(parametrization.rows_rebuild(32 * math.prod(call)))
 
   def __init__(
     self,

@@ -10,7 +10,16 @@ from flax import nnx
 from jax import Array, lax
 
 from tnjax.ops import prng_key
-from tnjax.schemes import Fit, Held, Parametrization, Scheme, check_scheme, fit_all, rebuild
+from tnjax.schemes import (
+  Fit,
+  Forecast,
+  Held,
+  Parametrization,
+  Scheme,
+  check_scheme,
+  fit_all,
+  rebuild,
+)
 
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
@@ -71,12 +80,12 @@ class Factorised(nnx.Module):
     return math.prod(call) // shape[0] * each
 
   @classmethod
-  def rebuilds(
+  def forecast(
     cls, layer: nnx.Module, parametrization: Parametrization, call: Sequence[int]
-  ) -> bool:
-    """Whether, on this device, calls with a batch of 32 such inputs would rebuild the weight."""
+  ) -> Forecast:
+    """What calls with a batch of 32 such inputs are expected to do on this device."""
     rows = math.prod(call) // cls.weight_shape(layer)[0]
-    return parametrization.rebuilds(rows, dtype=compute_dtype(layer))
+    return parametrization.forecast(rows, dtype=compute_dtype(layer))
 
   @classmethod
   def stack_shape(cls, dense: nnx.Module) -> tuple[int, ...]:

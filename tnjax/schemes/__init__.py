@@ -10,7 +10,7 @@ from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._held import Held, rebuild
-from tnjax.schemes._parametrization import Parametrization
+from tnjax.schemes._parametrization import Forecast, Parametrization
 from tnjax.schemes._scheme import Scheme, check_scheme
 from tnjax.schemes._shuffle import draw_index, on_host
 from tnjax.schemes._solver import Solver
@@ -33,6 +33,7 @@ __all__ = [
   'NAMES',
   'Fit',
   'Fold',
+  'Forecast',
   'Format',
   'Held',
   'Parametrization',

@@ -60,6 +60,11 @@ class Fold:
     return tuple(x for x in self.labels if x[0] == 't')
 
   @property
+  def size(self) -> int:
+    """Entries of the weight."""
+    return math.prod(self.shape)
+
+  @property
   def mode_shape(self) -> tuple[int, ...]:
     """Shape of the folded tensor."""
     sizes = dict(self.axes)

@@ -220,29 +220,33 @@ class Parametrization:
       y = contraction.apply(problem, factors, x, precision)
     return y.reshape(*lead, *y.shape[1:])
 
-  def rebuilds(
+  def forecast(
     self,
     inputs: int = 1,
     geometry: Geometry | None = None,
     spatial: tuple[int, ...] = (),
     groups: int = 1,
     dtype: str = 'float32',
-  ) -> bool:
-    """Whether `apply`, on this device, would rebuild the weight at every call.
+  ) -> 'Forecast':
+    """What `apply` is expected to do on this device with a batch of 32.
 
     Args:
-      inputs: rows of x for each of a batch of 32.
+      inputs: rows of x for each of the batch.
       geometry, spatial, groups: as for `apply`, and the input's spatial size.
       dtype: of x and the factors.
 
     >>> import tnjax as tn
-    >>> tn.schemes.svd(ranks=2).bind((64, 64)).rebuilds()
-    False
+    >>> expected = tn.schemes.svd(ranks=2).bind((512, 512)).forecast()
+    >>> expected.rebuilds, expected.seconds < expected.dense_seconds
+    (False, True)
     """
-    if self.fold.opaque or groups > 1:
-      return True
-    problem = self._problem(geometry or Geometry(), _TYPICAL * inputs, spatial)
-    return contraction.schedule(problem, dtype=dtype).rebuilds
+    geometry, batch = geometry or Geometry(), _TYPICAL * inputs
+    if not (self.fold.opaque or groups > 1):
+      found = contraction.schedule(self._problem(geometry, batch, spatial), dtype=dtype)
+      return Forecast(found.rebuilds, found.seconds, found.dense_seconds)
+    weight = _dense_problem(self.fold.shape, geometry, batch, spatial)
+    dense = contraction.schedule(weight, dtype=dtype)
+    return Forecast(True, dense.seconds + dense.rewriting(self.fold.size), dense.seconds)
 
   def _problem(self, geometry: Geometry, batch: int, spatial: tuple[int, ...]) -> Problem:
     return Problem(self.network, self.fold.inputs, self.fold.outputs, geometry, batch, spatial)
@@ -289,6 +293,31 @@ class Parametrization:
     problem = Problem(self.network, self.fold.outputs, self.fold.inputs, batch=batch)
     y = contraction.apply(problem, factors, x.reshape(batch, self.fold.shape[-1]), precision)
     return y.reshape(*x.shape[:-1], self.fold.shape[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+  """What a layer is expected to do with a batch of 32.
+
+  Attributes:
+    rebuilds: whether the weight is rebuilt at every call, and then applied as dense.
+    seconds, dense_seconds: of a forward pass, by the planner's model of the device, of the factors
+      and of the dense weight; None where it has none, as for look-ups. Where the planner has no
+      choice but to rebuild (a shuffle, groups) the factors' is a lower bound.
+  """
+
+  rebuilds: bool
+  seconds: float | None = None
+  dense_seconds: float | None = None
+
+
+def _dense_problem(
+  shape: tuple[int, ...], geometry: Geometry, batch: int, spatial: tuple[int, ...]
+) -> Problem:
+  """The layer whose one factor is its weight."""
+  labels = (*spatial_labels(shape), 's1', 't1')
+  net = Network(('kernel',), (labels,), tuple(zip(labels, shape)))
+  return Problem(net, ('s1',), ('t1',), geometry, batch, spatial)
 
 
 def _turn(labels: tuple[str, ...]) -> int:

@@ -17,7 +17,7 @@ import tnjax as tn
 
 KEY = jax.random.key(0)
 IMAGE = (8, 8, 3)
-ALL = ['svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled']
+ALL = ['svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled', 'cp4']
 
 
 def net():

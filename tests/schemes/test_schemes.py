@@ -15,13 +15,13 @@ names = pytest.mark.parametrize('name', tn.schemes.NAMES)
 
 FULL = {  # ranks that represent any 3x3x4x6 kernel exactly
   'svd': 99, 'cp': 72, 'tk': 99, 'tt': 99, 'tr': (1, 99, 99, 99), 'r_cp': 72, 'r_tk': 99,
-  'r_tt': 99, 'shuffled': 99,
+  'r_tt': 99, 'shuffled': 99, 'cp4': 72,
 }  # fmt: skip
 
 
 @names
 def test_full_rank_is_exact(name):
-  if name in ('cp', 'r_cp'):
+  if name in ('cp', 'cp4', 'r_cp'):
     pytest.skip('ALS reaches the exact CP of a random kernel only slowly; see the planted test')
   with jax.enable_x64(True):
     weight = normal((3, 3, 4, 6), 'float64')
@@ -81,6 +81,8 @@ def test_kernel_of_the_paper_einsum(name):
     expected = einsum('hir,rwo->hwio', f['core_0'], f['core_1'])
   elif name == 'cp':
     expected = einsum('ir,hwr,or->hwio', f['factor_0'], f['factor_1'], f['factor_2'])
+  elif name == 'cp4':
+    expected = einsum('ir,hr,wr,or->hwio', *(f[f'factor_{k}'] for k in range(4)))
   elif name == 'tk':
     expected = einsum('ip,hwpq,oq->hwio', f['factor_2'], f['core'], f['factor_3'])
   elif name == 'tt':
@@ -150,6 +152,8 @@ def macs_by_formula(name, p, k, s, t, xy, out):
     return k * s * r[0] * u * y + k * r[0] * t * u * v
   if name == 'cp':
     return s * r[0] * x * y + k**2 * r[0] * u * v + r[0] * t * u * v
+  if name == 'cp4':
+    return s * r[0] * x * y + k * r[0] * u * y + (k + t) * r[0] * u * v
   if name == 'tk':
     return s * r[0] * x * y + k**2 * r[0] * r[1] * u * v + r[1] * t * u * v
   if name == 'tt':
@@ -163,7 +167,7 @@ def macs_by_formula(name, p, k, s, t, xy, out):
   return sum(steps) * x * y + k**2 * r[-1] * t * u * v
 
 
-@pytest.mark.parametrize('name', ['svd', 'cp', 'tk', 'tt', 'r_cp', 'r_tk', 'r_tt'])
+@pytest.mark.parametrize('name', ['svd', 'cp', 'cp4', 'tk', 'tt', 'r_cp', 'r_tk', 'r_tt'])
 @pytest.mark.parametrize('strides', [1, 2])
 def test_macs_are_the_formulas_of_the_paper(name, strides):
   p = tn.schemes.by_name(name, 0.1).bind((3, 3, 16, 32))

@@ -2,6 +2,7 @@
 
 from tnjax.ranks._evbmf import EvbmfResult, evbmf
 from tnjax.ranks._rate import (
+  cp4_rank,
   cp_rank,
   r_cp_rank,
   r_tk_ranks,
@@ -30,6 +31,7 @@ __all__ = [
   'Rule',
   'Tolerance',
   'Unfoldings',
+  'cp4_rank',
   'cp_rank',
   'cp_ranks',
   'energy_rank',

@@ -31,6 +31,16 @@ def cp_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:
   return _ceil(rate * k * s * t / (k + s + t))
 
 
+def cp4_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:
+  """R(sum(spatial)+S+T) parameters, rounded down as in MUSCO (Gusak et al. 2019, released code).
+
+  >>> [cp4_rank(0.5, (3, 3), n, n) for n in (16, 32, 64)]
+  [30, 65, 137]
+  """
+  cost = sum(spatial) + s + t
+  return max(1, _floor(rate * math.prod(spatial) * s * t / cost))
+
+
 def tk_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:
   """k^2 R^2 + R(S+T) parameters, both channel ranks equal.
 

@@ -1,4 +1,4 @@
-"""A scheme is a fold, a format and ranks; the nine methods of the papers are rows of one table.
+"""A scheme is a fold, a format and ranks; the methods of the papers are rows of one table.
 
 >>> import tnjax as tn
 >>> p = tn.schemes.r_tt(rate=0.1, order=3).bind((3, 3, 64, 64))
@@ -18,6 +18,7 @@ from tnjax.schemes._table import (
   NAMES,
   by_name,
   cp,
+  cp4,
   r_cp,
   r_tk,
   r_tt,
@@ -42,6 +43,7 @@ __all__ = [
   'by_name',
   'check_scheme',
   'cp',
+  'cp4',
   'draw_index',
   'fit_all',
   'on_host',

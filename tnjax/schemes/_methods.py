@@ -47,6 +47,13 @@ def _cp(settings: Settings, shape: tuple[int, ...]) -> Form:
   return Form(fold, 'cp', lambda rate: ranks.cp_rank(rate, shape[:-2], *shape[-2:]))
 
 
+def _cp4(settings: Settings, shape: tuple[int, ...]) -> Form:
+  if math.prod(shape[:-2]) == 1:
+    return _svd(settings, shape)
+  fold = _plain_fold(shape, lambda spatial: (('s1',), *((x,) for x in spatial), ('t1',)))
+  return Form(fold, 'cp', lambda rate: ranks.cp4_rank(rate, shape[:-2], *shape[-2:]))
+
+
 def _tk(settings: Settings, shape: tuple[int, ...]) -> Form:
   if math.prod(shape[:-2]) == 1:
     return _svd(settings, shape)
@@ -167,4 +174,5 @@ METHODS: dict[str, tuple[Callable[[Settings, tuple[int, ...]], Form], str | None
   'r_tk': (_r_tk, 'tk'),
   'r_tt': (_r_tt, 'tt'),
   'shuffled': (_shuffled, None),
+  'cp4': (_cp4, 'cp'),
 }

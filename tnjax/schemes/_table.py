@@ -1,4 +1,4 @@
-"""The nine methods by name: what a user writes."""
+"""The methods by name: what a user writes."""
 
 from collections.abc import Sequence
 
@@ -110,7 +110,18 @@ def shuffled(
   return Scheme('shuffled', rate, ranks, solver=solver, **fields)
 
 
-_MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled)}
+def cp4(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = None) -> Scheme:
+  """CP of the kernel as S, h, w, T: 1x1, depthwise vertical, depthwise horizontal, 1x1.
+
+  As in Lebedev et al. 2015 and MUSCO; a matrix or 1x1 kernel is that of `svd`.
+
+  >>> cp4(ranks=10).bind((3, 3, 64, 128)).num_params  # R(S + h + w + T)
+  1980
+  """
+  return Scheme('cp4', rate, ranks, solver=solver)
+
+
+_MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled, cp4)}
 NAMES = tuple(_MAKERS)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tnjax import ranks
+from tnjax.ranks._spectrum import spectrum as of_matrix
 
 SPECTRA = st.lists(st.integers(0, 9), min_size=1, max_size=8).map(lambda s: sorted(s)[::-1])
 RULES = [
@@ -107,3 +108,16 @@ def test_bad_allowances_are_named(rule, bad, word):
   for value in bad:
     with pytest.raises(ValueError, match=f'{word}='):
       rule([2.0, 1.0], value)
+
+
+@pytest.mark.parametrize('smallest', [1e-1, 1e-3, 1e-5, 1e-9, 0.0])
+@pytest.mark.parametrize('dtype', ['float64', 'complex128'])
+def test_the_spectrum_is_that_of_an_svd(dtype, smallest):
+  """Also where a Gram matrix could not tell the smallest values."""
+  rng = np.random.default_rng(0)
+  left, right = (np.linalg.qr(rng.normal(size=(n, 12)).astype(dtype))[0] for n in (30, 12))
+  values = np.append(np.geomspace(1e30, 2e30 * max(smallest, 1e-3), 11), 1e30 * smallest)
+  matrix = (left * values) @ right.conj().T
+  for turned in (matrix, matrix.T):
+    np.testing.assert_allclose(of_matrix(turned), -np.sort(-values), rtol=1e-5, atol=1e15)
+  np.testing.assert_array_equal(of_matrix(0 * matrix), np.zeros(12))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import jax
 from flax import nnx
+from jax import Array
 
 from tnjax import nn
 from tnjax.compression._rules import Job
@@ -15,10 +16,15 @@ def replace(model: nnx.Module, layers: Mapping[str, nnx.Module]) -> nnx.Module:
   """A copy of the model with other layers at some '/'-joined paths, which keep their biases.
 
   The nodes at these paths become the layers, whatever holds them; so Variables and layers that were
-  shared still are.
+  shared still are. Weights that go are not copied before.
   """
+
+  def own(path: tuple, array: Array) -> Array:
+    *parts, name = (str(entry.key) for entry in path if hasattr(entry, 'key'))
+    return array if '/'.join(parts) in layers and name != 'bias' else nn.copied(array)
+
   graphdef, state = nnx.split(model)
-  made = nnx.merge(graphdef, jax.tree.map(nn.copied, state))
+  made = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(own, state))
   for parts, node in list(nnx.iter_graph(made)):
     layer = layers.get('/'.join(map(str, parts)))
     if layer is not None and isinstance(node, nnx.Module):

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
 from tnjax.ops import Value, number, numeric
+from tnjax.ranks._spectrum import spectrum
 
 _GRID = 512  # noise variances looked at before the refinement
 
@@ -73,7 +74,7 @@ def evbmf(matrix: ArrayLike, noise_variance: float | None = None) -> EvbmfResult
   if largest == 0:
     energy = y.size * math.log(2 * math.pi * noise_variance) / 2 if noise_variance else -math.inf
     return EvbmfResult(0, noise_variance or 0.0, energy, np.zeros(0))
-  singular = np.linalg.svd(y / largest, compute_uv=False)
+  singular = spectrum(y / largest)
   root_mean_square = np.linalg.norm(singular) / math.sqrt(y.size)
   scale = float(largest * root_mean_square)  # everything below is for entries of mean square 1
   floor = np.finfo('float64').eps * singular[0]  # exact zeros have no logarithm

@@ -11,7 +11,7 @@ import numpy as np
 
 from tnjax.ops import number
 from tnjax.ranks._evbmf import evbmf
-from tnjax.ranks._spectrum import energy_rank
+from tnjax.ranks._spectrum import energy_rank, spectrum
 
 _LEAST = 8  # ranks that EVBMF leaves alone, and never falls below
 
@@ -80,7 +80,7 @@ class Energy:
 
   def resolve(self, weight: Unfoldings) -> tuple[int, ...]:
     """Ranks for the weight."""
-    spectra = (np.linalg.svd(m, compute_uv=False) for m in weight.matrices())
+    spectra = (spectrum(m) for m in weight.matrices())
     return tuple(energy_rank(s, self.share) for s in spectra)
 
 

@@ -34,7 +34,6 @@ from tnjax.schemes._shuffle import draw_index, index_data, rest_of
 from tnjax.schemes._solver import Solver
 
 _BATCH = 2**25  # entries of a batch of weights
-_CORE = 2**22  # entries of a core that is decomposed on the host
 
 
 class Bound(Protocol):
@@ -113,7 +112,7 @@ def _by_core(p: Bound, weight: Held) -> bool:
   if not weight.again(p) or p.solver.correct or not all(map(at_hand, weight.factors.values())):
     return False
   shape = weight.core_shape
-  return math.prod(shape) <= _CORE and p.ranks == FORMATS[p.format].cap(shape, p.ranks, p.free)
+  return math.prod(shape) <= HOST and p.ranks == FORMATS[p.format].cap(shape, p.ranks, p.free)
 
 
 def _anew(p: Bound, weight: Held, key: Array | None) -> Fit:
@@ -140,7 +139,7 @@ def _anew(p: Bound, weight: Held, key: Array | None) -> Fit:
 
 def _needs_program(p: Bound, weight: Array, key: Array | None) -> bool:
   # The correction's thousand sweeps of dense residuals are what compilers are for.
-  large = weight.size > HOST or bool(p.solver.correct)
+  large = weight.size > FORMATS[p.format].host or bool(p.solver.correct)
   return large or not (at_hand(weight) and at_hand(key))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from tnjax import decompositions, formats, ranks
 from tnjax.contraction import Network
 from tnjax.schemes._fold import SPATIAL, Fold
+from tnjax.schemes._host import HOST, HOST_ALS
 from tnjax.schemes._solver import Solver
 
 Modes = tuple[int, ...]
@@ -22,6 +23,7 @@ class Format:
   Attributes:
     record: its class in `tnjax.formats`.
     solver: how factors are found where a scheme does not say.
+    host: entries up to which a weight is decomposed on the host.
     partial: whether modes may stay whole, so that ranks are those of the `free` ones.
     cap: (shape, ranks, free) -> ranks, checked, and capped at what any tensor needs.
     caps: the same for many at once, an array per bond; None where no spectrum tells an error.
@@ -32,6 +34,7 @@ class Format:
   record: type[formats.Record]
   solver: Solver
   cap: Callable[[Modes, int | Sequence[int], Modes], tuple[int, ...]]
+  host: int = HOST
   partial: bool = False
   caps: Callable[[Modes, Sequence[np.ndarray], Modes], list[np.ndarray]] | None = None
   matrices: Callable[[np.ndarray, Modes], list[np.ndarray]] | None = None
@@ -114,7 +117,7 @@ def _cap_tt(shape: Modes, given: int | Sequence[int], free: Modes) -> tuple[int,
 
 
 FORMATS = {
-  'cp': Format(formats.CP, Solver('cp_als', init='hosvd'), _cap_cp),
+  'cp': Format(formats.CP, Solver('cp_als', init='hosvd'), _cap_cp, HOST_ALS),
   'tk': Format(
     formats.Tucker,
     Solver('hooi'),
@@ -128,6 +131,7 @@ FORMATS = {
     formats.TR,
     Solver('tr_als'),
     _cap_tr,
+    HOST_ALS,
     within=_within('tr_svd', lambda x, tol, free: decompositions.tr_ranks_for(x, tol), _cap_tr),
   ),
   'tt': Format(

@@ -106,9 +106,9 @@ class Parametrization:
     """Factors of a dense weight, and what the solver knows of them.
 
     The factors are balanced: slices that meet at a bond have equal norms. A concrete weight of up
-    to 2^20 entries is decomposed on the host by LAPACK in double precision, without compiling
-    anything; larger or traced ones by a compiled program. Both run the same algorithm, and agree
-    to rounding.
+    to 2^22 entries (CP and TR: 2^20) is decomposed on the host by LAPACK in double precision,
+    without compiling anything; larger or traced ones by a compiled program. Both run the same
+    algorithm, and agree to rounding.
 
     Args:
       weight: array of shape `fold.shape`.

@@ -184,7 +184,7 @@ def once(name: str) -> dict:
   error = problems.relative_error(cell, data, records)
   del records
   gc.collect()
-  peak = _Peak(side_name)
+  peak = Peak(side_name)
   start = time.perf_counter()
   result = side.run()
   seconds = time.perf_counter() - start
@@ -200,29 +200,37 @@ def make_side(name: str, cell: Cell, data: Input) -> Side:
   return peers.side(name, cell, data)
 
 
-class _Peak:
-  """Highest memory in use from the making of this object to `stop()`, beyond that at the start."""
+class Peak:
+  """Highest memory in use from the making of this object to `stop()`, beyond that at the start.
+
+  Args:
+    name: of the side that is measured.
+
+  Attributes:
+    start: bytes in use then; None where that cannot be told.
+  """
 
   def __init__(self, name: str):
     self._gpu = jax.default_backend() == 'gpu'
     self._tnjax = name.startswith('tnjax')
     if self._gpu:
-      self._start = jax.local_devices()[0].memory_stats()['bytes_in_use']
+      self.start = jax.local_devices()[0].memory_stats()['bytes_in_use']
       return
     try:
       ctypes.CDLL(None).malloc_trim(0)  # memory kept for reuse would hide what the run needs
       pathlib.Path('/proc/self/clear_refs').write_text('5')  # resets the high-water mark
-      self._start = _status('VmRSS')
+      self.start = _status('VmRSS')
     except (OSError, AttributeError):  # not Linux, or not allowed
-      self._start = None
+      self.start = None
 
   def stop(self) -> int | None:
+    """Bytes; None where that cannot be told."""
     if self._gpu:
-      used = jax.local_devices()[0].memory_stats()['peak_bytes_in_use'] - self._start
+      used = jax.local_devices()[0].memory_stats()['peak_bytes_in_use'] - self.start
       return used if self._tnjax else None
-    if self._start is None:
+    if self.start is None:
       return None
-    return max(0, _status('VmHWM') - self._start)
+    return max(0, _status('VmHWM') - self.start)
 
 
 def _status(field: str) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.common import data_folder, pictures
+from experiments.common import data_folder, mesh, pictures
 from experiments.common.classification import cross_entropy, evaluate
 from experiments.common.progress import Progress
 from tests.experiments.image_files import CLASSES, DAMAGED, needs_grain, write
@@ -90,6 +90,13 @@ def test_an_epoch_sees_every_image_once_in_an_order_of_its_own(root):
   assert (other(0)[0] != seen[0][0]).any()
   many = data_folder.Batches(found, 100, seed=3)
   assert (many.size, many.steps(1)) == (21, 1)
+
+
+def test_a_batch_is_shared_out_over_devices(root):
+  images, labels = data_folder.Batches(load(root)[0], 6, seed=3)(0)
+  placed = mesh.shard(mesh.make('data:2'), (images, labels))
+  assert [a.sharding.shard_shape(a.shape)[0] for a in placed] == [3, 3]
+  same(placed, (images, labels))
 
 
 def test_workers_go_on_from_any_step_and_hand_back_what_they_skip(root):

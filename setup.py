@@ -3,8 +3,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 EXPERIMENTS = [
+  'grain>=0.2.18',
   'matplotlib>=3.8',
   'orbax-checkpoint>=0.11',
+  'pillow>=11',
   'rich>=13.9',
   'scikit-learn>=1.4',
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from experiments.classifier import resume
 from experiments.classifier.seeded import Seeded
 from experiments.common import grid, job
-from experiments.common.data import Dataset
+from experiments.common.data_folder import Data, Folder
 
 _KEPT = 3  # networks with their data at once
 
@@ -23,7 +23,7 @@ class Baselines:
   """
 
   def __init__(
-    self, this: job.Job, folder: pathlib.Path, found: grid.Grid, load: Callable[[int], Dataset]
+    self, this: job.Job, folder: pathlib.Path, found: grid.Grid, load: Callable[[int], Data]
   ):
     self._job = this
     self._folder = folder
@@ -49,7 +49,7 @@ class Baselines:
     )
     return seeded
 
-  def _noted(self, seed: int, dataset: Dataset) -> dict:
+  def _noted(self, seed: int, dataset: Data) -> dict:
     """What the report says of a seed: at first, before any training, its data alone."""
     baselines = self._grid.report['baselines']
     found = next((b for b in baselines if b['seed'] == seed), None)
@@ -60,6 +60,8 @@ class Baselines:
     else:
       with job.one_line(ValueError):
         resume.check_data(found, dataset)
+    if isinstance(dataset, Folder):
+      dataset.skipped = found.setdefault('skipped', [])  # which grows in the report
     return found
 
 

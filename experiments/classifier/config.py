@@ -1,5 +1,6 @@
 """Jobs that start from a trained image classifier: their settings, their data, their checks."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -8,14 +9,16 @@ from typing import Self
 
 from flax import nnx
 
+import tnjax as tn
 from experiments.classifier import network
-from experiments.common import config, data, data_mnist, job, mesh, results
+from experiments.common import config, data, data_folder, data_mnist, job, mesh, results
 from experiments.common.config import at_least, field, one_of
 
 _DEFAULTS = {
   'digits': {'model': 'resnet8', 'train_epochs': 15, 'finetune_epochs': 5, 'batch_size': 64},
   'cifar10': {'model': 'resnet32', 'train_epochs': 100, 'finetune_epochs': 1, 'batch_size': 128},
   'mnist': {'model': 'lenet', 'train_epochs': 3, 'finetune_epochs': 1, 'batch_size': 128},
+  'imagenet': {'model': 'vgg16', 'train_epochs': 90, 'finetune_epochs': 1, 'batch_size': 128},
 }
 _SOURCES = {
   'cifar10': (data.download_cifar10, data.cifar10),
@@ -32,38 +35,60 @@ class Config(config.Config):
   """
 
   dataset: str = field(
-    'digits', 'Data: the embedded 8x8 digits, CIFAR-10, or MNIST.', one_of('digits', *_SOURCES)
+    'digits',
+    'Data: the embedded 8x8 digits, CIFAR-10, MNIST, or ImageNet, which may be any images in class '
+    'folders.',
+    one_of(*_DEFAULTS),
   )
   data_dir: str | None = field(
     None,
     'For cifar10: the folder cifar-10-batches-py, or the one that holds it. For mnist: that of the '
-    'four IDX files or of mnist.npz, or the one that holds it.',
+    'four IDX files or of mnist.npz, or the one that holds it. For imagenet: that of train/CLASS/ '
+    'and val/CLASS/, a folder of JPEGs for every class; val is the test part, a tenth of train (at '
+    'most 10,000 images) is for validation.',
     resume='free',
   )
   download: bool = field(
     False, 'Fetch the data into --data_dir if they are not there, checking md5.', resume='free'
   )
+  workers: int | None = field(
+    None,
+    'For imagenet: processes that decode images, for training and for evaluation; 0 for none. '
+    'Default one a core.',
+    at_least(0),
+    resume='free',
+  )
+  image_size: int | None = field(
+    None,
+    'For imagenet: rows and columns of an image, a crop of it for training; for evaluation the '
+    'middle of it, its shorter side being 8/7 of this. Default 224.',
+    at_least(8),
+  )
   model: str | None = field(
     None,
     'Network: resnet<depth> (He et al. v1, padded shortcuts) or resnet<depth>_v2 '
-    '(pre-activation, projections), depth 8, 14, 20, 32, ...; for mnist lenet or mlp. Default '
-    'resnet8 for digits, resnet32 for cifar10, lenet for mnist.',
+    '(pre-activation, projections), depth 8, 14, 20, 32, ...; for mnist lenet or mlp; for imagenet '
+    "torchvision's vgg11, 13, 16, 19 (or with _bn), alexnet, resnet18, 34, 50, 101, 152. Default "
+    'resnet8 for digits, resnet32 for cifar10, lenet for mnist, vgg16 for imagenet.',
   )
   weights: str | None = field(
     None,
     'Trained weights, .npz, .safetensors (or .th/.pt with torch installed), in '
-    'PyTorch naming and OIHW layout. Without it the network is trained first.',
+    'PyTorch naming and OIHW layout; or hf:OWNER/NAME, which is fetched from Hugging Face (needs '
+    'huggingface_hub and a network). Without it the network is trained first.',
     resume='free',
   )
   weights_sha256: str | None = field(None, '', flag=False)
-  layers: str = field(
-    'stages/.*',
-    'Regular expression over the full NNX path of the layers to compress. '
-    'The default takes every convolution but the first.',
+  layers: str | None = field(
+    None,
+    'Regular expression over the full NNX path of the layers to compress. The default takes every '
+    "convolution but the first, and no dense layer: stages/.* or, for imagenet's VGG and AlexNet, "
+    'features/(?!0$).*, its ResNets layer[1-4]/.*',
   )
   train_epochs: int | None = field(
     None,
-    'Epochs of training without --weights. Default 15 for digits, 100 for cifar10, 3 for mnist.',
+    'Epochs of training without --weights. Default 15 for digits, 100 for cifar10, 3 for mnist, '
+    '90 for imagenet.',
     at_least(1),
   )
   train_learning_rate: float = field(
@@ -96,10 +121,11 @@ class Config(config.Config):
     found = {k: v for k, v in _DEFAULTS[self.dataset].items() if getattr(self, k) is None}
     if self.finetune_steps is not None:
       found['finetune_epochs'] = None
+    if self.layers is None:
+      found['layers'] = network.layers(found.get('model', self.model), self.dataset)
     if self.weights is not None:
-      if not pathlib.Path(self.weights).is_file():
-        raise FileNotFoundError(f'--weights={self.weights} does not exist')
-      found['weights_sha256'] = results.sha256(self.weights)
+      found['weights'] = local('weights', self.weights)
+      found['weights_sha256'] = results.sha256(found['weights'])
     return dataclasses.replace(super().resolved(), **found)
 
   def check_data(self) -> None:
@@ -108,14 +134,47 @@ class Config(config.Config):
       raise ValueError(f'--dataset={self.dataset} needs --data_dir')
     if self.dataset == 'digits' and (self.data_dir or self.download):
       raise ValueError('--data_dir and --download go with other data; the digits are embedded')
+    if self.dataset == 'imagenet' and self.download:
+      raise ValueError(
+        '--download: ImageNet is given out to registered users alone; unpack it into --data_dir'
+      )
+    for name in ('workers', 'image_size'):
+      if self.dataset != 'imagenet' and getattr(self, name) is not None:
+        raise ValueError(f'--{name} goes with --dataset=imagenet')
 
 
-def loader(this: job.Job) -> Callable[[int], data.Dataset]:
+def local(flag: str, path: str) -> str:
+  """The path of weights that a flag names, fetched if they are those of 'hf:OWNER/NAME'.
+
+  Raises:
+    ValueError, FileNotFoundError: they cannot be fetched, or do not exist.
+  """
+  if path.startswith('hf:'):
+    try:
+      return str(tn.models.fetch_weights(path))
+    except ValueError as error:
+      raise ValueError(f'--{flag}: {error}') from None
+  if not pathlib.Path(path).is_file():
+    raise FileNotFoundError(f'--{flag}={path} does not exist')
+  return path
+
+
+def loader(this: job.Job) -> Callable[[int], data_folder.Data]:
   """Gives the data set of a seed; fetches it first where --download says so."""
-  return functools.lru_cache(maxsize=1)(functools.partial(_load, this))
+  workers = this.enter(contextlib.ExitStack())
+
+  @functools.lru_cache(maxsize=1)
+  def load(seed: int) -> data_folder.Data:
+    workers.close()  # those of another seed
+    found = _load(this, seed)
+    if isinstance(found, data_folder.Folder):
+      workers.callback(found.close)
+    return found
+
+  return load
 
 
-def untrained(this: job.Job) -> nnx.Module:
+def untrained(this: job.Job, load: Callable[[int], data_folder.Data]) -> nnx.Module:
   """The network before training, once --weights is known to fit it.
 
   Raises:
@@ -124,22 +183,27 @@ def untrained(this: job.Job) -> nnx.Module:
   config = this.config
   for seed in config.seeds:
     _check_seed(config.weights, seed)
-  model = network.build(config.model, config.dataset, config.seed)
+  classes = load(config.seed).num_classes
+  model = network.build(config.model, config.dataset, config.seed, classes)
   if config.weights is not None:
     network.check_dense(config.weights, network.load(config.weights, model))
   return model
 
 
-def check_batch(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
+def check_batch(this: job.Job, load: Callable[[int], data_folder.Data]) -> None:
   """Raises ValueError if the devices of --mesh cannot share a batch; loads the data."""
   size = min(this.config.batch_size, len(load(this.config.seed).train))
   mesh.check_batch(this.mesh, size)
 
 
-def _load(this: job.Job, seed: int) -> data.Dataset:
+def _load(this: job.Job, seed: int) -> data_folder.Data:
   config = this.config
   if config.dataset == 'digits':
     return data.digits(seed)
+  if config.dataset == 'imagenet':
+    size = config.image_size or data_folder.SIZE
+    say = this.progress.print
+    return data_folder.imagenet(config.data_dir, seed, size, config.workers, say)
   fetch, read = _SOURCES[config.dataset]
   if config.download:
     fetch(config.data_dir, this.progress)

@@ -1,6 +1,7 @@
 """The network under compression: building, and loading trained weights."""
 
 import contextlib
+import functools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -19,18 +20,29 @@ _NOTES = {
   'seed': int,
 }
 
-_MNIST = {'lenet': tn.models.lenet, 'mlp': tn.models.mlp}
+_VGG = {f'vgg{depth}': functools.partial(tn.models.vgg, depth) for depth in (11, 13, 16, 19)}
+_RESNET = {f'resnet{d}': functools.partial(tn.models.resnet, d) for d in (18, 34, 50, 101, 152)}
+_NAMED = {
+  'mnist': {'lenet': tn.models.lenet, 'mlp': tn.models.mlp},
+  'imagenet': {
+    **_VGG,
+    **{f'{name}_bn': functools.partial(build, norm=True) for name, build in _VGG.items()},
+    'alexnet': tn.models.alexnet,
+    **_RESNET,
+  },
+}
 
 
-def build(name: str, dataset: str, seed: int) -> nnx.Module:
+def build(name: str, dataset: str, seed: int, num_classes: int = 10) -> nnx.Module:
   """A randomly initialised `resnet<depth>` (version 1, padding) or `resnet<depth>_v2`
   (version 2, projections), for the digits with one input channel and 32 channels in every stage;
-  for MNIST `lenet` or `mlp`.
+  for MNIST `lenet` or `mlp`; for ImageNet a network of torchvision by its name there.
   """
-  if dataset == 'mnist':
-    if name not in _MNIST:
-      raise ValueError(f'--model={name} must be one of {", ".join(_MNIST)}, for mnist')
-    return _MNIST[name](rngs=nnx.Rngs(seed))
+  if dataset in _NAMED:
+    found = _NAMED[dataset]
+    if name not in found:
+      raise ValueError(f'--model={name} must be one of {", ".join(found)}, for {dataset}')
+    return found[name](num_classes=num_classes, rngs=nnx.Rngs(seed))
   found = re.fullmatch(r'resnet(\d{1,4})(_v2)?', name)
   if not found:
     raise ValueError(f'--model={name} must be resnet<depth> or resnet<depth>_v2')
@@ -42,6 +54,17 @@ def build(name: str, dataset: str, seed: int) -> nnx.Module:
     return tn.models.cifar_resnet(int(depth), **options, rngs=nnx.Rngs(seed))
   except ValueError as error:
     raise ValueError(f'--model={name}: {error}') from None
+
+
+def layers(name: str, dataset: str) -> str:
+  """Pattern of the layers that are compressed by default: all convolutions but the first.
+
+  >>> layers('resnet50', 'imagenet'), layers('resnet32', 'cifar10')
+  ('layer[1-4]/.*', 'stages/.*')
+  """
+  if dataset != 'imagenet':
+    return 'stages/.*'
+  return 'layer[1-4]/.*' if name in _RESNET else 'features/(?!0$).*'
 
 
 def description(path: str | pathlib.Path) -> dict | None:

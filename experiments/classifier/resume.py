@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from experiments.classifier.seeded import named
 from experiments.common import mesh, results
-from experiments.common.data import Dataset
+from experiments.common.data_folder import Data
 
 _REMEDY = 'put it back, or choose another --workdir'
 
@@ -13,7 +13,7 @@ _REMEDY = 'put it back, or choose another --workdir'
 def check(
   report: Mapping,
   folder: pathlib.Path,
-  load: Callable[[int], Dataset],
+  load: Callable[[int], Data],
   files: Sequence[str],
   numbers: Sequence[str],
   unfinished: Sequence[str] = (),
@@ -54,7 +54,7 @@ def check(
     check_data(first, load(first['seed']))
 
 
-def check_data(baseline: Mapping, dataset: Dataset) -> None:
+def check_data(baseline: Mapping, dataset: Data) -> None:
   """Raises ValueError if a seed's data are not those of its rows."""
   if baseline['data_sha256'] != dataset.fingerprint():
     raise ValueError(
@@ -76,13 +76,14 @@ def _check_row(
 
 
 def _check_baseline(path: pathlib.Path, found: Mapping) -> None:
-  trained = isinstance(found, dict) and found.keys() - {'seed', 'data_sha256'}
+  trained = isinstance(found, dict) and found.keys() - {'seed', 'data_sha256', 'skipped'}
   numbers = ('seed', 'accuracy', 'params', 'macs') if trained else ('seed',)
   texts = ('data_sha256', 'weights_sha256') if trained else ('data_sha256',)
   if not (
     isinstance(found, dict)
     and all(_number(found.get(key)) for key in numbers)
     and all(isinstance(found.get(key), str) for key in texts)
+    and isinstance(found.get('skipped', []), list)
   ):
     raise ValueError(f'{path} is damaged: in baselines stands {found}')
 

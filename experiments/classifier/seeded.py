@@ -10,8 +10,9 @@ import tnjax as tn
 from experiments.classifier import network
 from experiments.common import job, mesh, results, train
 from experiments.common.checkpoint import Checkpoint
-from experiments.common.classification import Batches, cross_entropy, evaluate
-from experiments.common.data import Dataset, Split
+from experiments.common.classification import batches, cross_entropy, evaluate
+from experiments.common.data import Split
+from experiments.common.data_folder import Data
 from experiments.common.metrics import Metrics
 
 EVAL_BATCH = 500
@@ -33,14 +34,14 @@ class Seeded:
     model: the network: loaded, found in the folder, or trained now.
   """
 
-  def __init__(self, this: job.Job, folder: pathlib.Path, dataset: Dataset, seed: int):
+  def __init__(self, this: job.Job, folder: pathlib.Path, dataset: Data, seed: int):
     self.config = this.config
     self.seed = seed
     self.dataset = dataset
     self._job = this
     self._folder = folder
-    self.batches = Batches(dataset, self.config.batch_size, seed)
-    self.model = network.build(self.config.model, self.config.dataset, seed)
+    self.batches = batches(dataset, self.config.batch_size, seed)
+    self.model = network.build(self.config.model, self.config.dataset, seed, dataset.num_classes)
     if self.config.weights is None:
       self._train()
     else:

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from experiments.classifier import baselines, resume
 from experiments.common import grid, job
-from experiments.common.data import Dataset
+from experiments.common.data_folder import Data
 
 
 class Study(abc.ABC):
@@ -33,7 +33,7 @@ class Study(abc.ABC):
   UNFINISHED: ClassVar[Sequence[str]] = ()
   ABOUT: ClassVar[Sequence[str]] = ('dataset', 'model')
 
-  def __init__(self, this: job.Job, load: Callable[[int], Dataset], settings: Sequence[Mapping]):
+  def __init__(self, this: job.Job, load: Callable[[int], Data], settings: Sequence[Mapping]):
     self._config = this.config
     self._job = this
     self._folder = this.open()

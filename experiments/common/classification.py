@@ -1,4 +1,4 @@
-"""Images in memory and their labels: augmented batches, cross-entropy, accuracy."""
+"""Images and their labels: augmented batches, cross-entropy, accuracy."""
 
 import functools
 
@@ -9,7 +9,9 @@ import optax
 from flax import nnx
 from jax import Array
 
+from experiments.common import data_folder
 from experiments.common.data import Dataset, Split
+from experiments.common.pictures import NOTHING
 from experiments.common.progress import Progress
 
 
@@ -45,6 +47,12 @@ class Batches:
     return images, constants[1][batch]
 
 
+def batches(dataset: data_folder.Data, batch_size: int, seed: int) -> Batches | data_folder.Batches:
+  """Those of the training split, whether it is in memory or in files."""
+  found = data_folder.Batches if isinstance(dataset, data_folder.Folder) else Batches
+  return found(dataset, batch_size, seed)
+
+
 class Later:
   """Batches from an update on, as if those before had been made; see `train.Batches`.
 
@@ -66,28 +74,40 @@ class Later:
 def cross_entropy(
   model: nnx.Module, batch: tuple[Array, Array], key: Array
 ) -> tuple[Array, dict[str, Array]]:
-  """The mean cross-entropy of model(images, train=True), and its accuracy; see `train.Loss`."""
-  del key  # no dropout
-  images, labels = batch
+  """The mean cross-entropy of model(images, train=True), and its accuracy; see `train.Loss`.
+
+  A third part of the batch, bool, says which images count.
+  """
+  del key  # dropout has its own
+  images, labels, *counted = batch
   logits = model(images, train=True)
-  loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-  return loss, {'accuracy': (logits.argmax(-1) == labels).mean()}
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  return _mean(losses, *counted), {'accuracy': _mean(logits.argmax(-1) == labels, *counted)}
 
 
 def evaluate(
-  model: nnx.Module, split: Split, scale: float, batch_size: int, progress: Progress
+  model: nnx.Module,
+  split: Split | data_folder.Split,
+  scale: float,
+  batch_size: int,
+  progress: Progress,
 ) -> float:
-  """Accuracy of `model` on a split, as a fraction; batch norm uses its running averages."""
+  """Accuracy of `model` on a split, as a fraction; batch norm uses its running averages.
+
+  Raises:
+    OSError: the split is of files that are gone, or of which none holds an image.
+  """
   graph, state = nnx.split(model)
-  count, hits = len(split), 0
-  size = min(batch_size, count)
-  with progress.task('evaluate', count) as advance:
-    for i in range(0, count, size):
-      part = np.minimum(np.arange(i, i + size), count - 1)  # the last batch repeats an image
-      found = np.asarray(_predict(graph, scale, state, split.images[part]))
-      fresh = min(size, count - i)
-      hits += int((found == split.labels[part])[:fresh].sum())
+  count = hits = 0
+  with progress.task('evaluate', len(split)) as advance:
+    for images, labels in split.batches(batch_size):
+      found = np.asarray(_predict(graph, scale, state, images))
+      fresh = int((labels != NOTHING).sum())
+      hits += int((found == labels).sum())  # a prediction is never NOTHING
+      count += fresh
       advance(fresh)
+  if not count:
+    raise OSError(f'none of {len(split)} files holds an image')
   return hits / count
 
 
@@ -108,6 +128,13 @@ def augment(images: Array, key: Array, crop: int, flip: bool) -> Array:
     mirrored = jax.random.bernoulli(flip_key, 0.5, (n, 1, 1, 1))
     images = jnp.where(mirrored, images[:, :, ::-1], images)
   return images
+
+
+def _mean(values: Array, counted: Array | None = None) -> Array:
+  """Of those that count; of none 0."""
+  if counted is None:
+    return values.mean()
+  return values.sum(where=counted) / jnp.maximum(counted.sum(), 1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -9,10 +9,12 @@ import tarfile
 import tempfile
 import urllib.request
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
 from experiments.common import results
+from experiments.common.pictures import NOTHING
 from experiments.common.progress import Progress
 
 CIFAR_URL = 'https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz'
@@ -32,6 +34,16 @@ class Split:
     """Number of images."""
     return len(self.labels)
 
+  def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and labels in order, `size` at once, all of them if there are fewer. The last batch
+    is filled with the last image, whose label is then NOTHING.
+    """
+    count, size = len(self), min(size, len(self))
+    for i in range(0, count, size):
+      index = np.arange(i, i + size)
+      part = np.minimum(index, count - 1)
+      yield self.images[part], np.where(index < count, self.labels[part], NOTHING)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -43,6 +55,7 @@ class Dataset:
     scale: pixel value of white; images / scale is in [0, 1].
     crop: augmentation pads by this many pixels and crops back at random.
     flip: whether augmentation mirrors left and right.
+    num_classes: how many classes there are.
   """
 
   train: Split
@@ -51,6 +64,7 @@ class Dataset:
   scale: float
   crop: int
   flip: bool
+  num_classes: int = 10
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -151,10 +165,10 @@ def fetch(url: str, path: pathlib.Path, what: str, progress: Progress) -> str:
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """Sorted indices of a part with `fraction` of every class, and of the rest."""
+  """Sorted indices of a part with `fraction` of every class, at least one, and of the rest."""
   rng = np.random.default_rng(seed)
   chosen = [
-    rng.permutation(np.flatnonzero(labels == c))[: round(fraction * np.sum(labels == c))]
+    rng.permutation(np.flatnonzero(labels == c))[: max(1, round(fraction * np.sum(labels == c)))]
     for c in np.unique(labels)
   ]
   mask = np.zeros(len(labels), bool)

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import jax
 from absl import app, flags, logging
@@ -18,6 +18,7 @@ from experiments.common import config as settings
 from experiments.common import mesh, results, workdir
 from experiments.common.progress import Progress, Stopped
 
+T = TypeVar('T')
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -70,6 +71,10 @@ class Job:
       self.progress.print(f'results in {self.workdir}')
       return folder
     return pathlib.Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+
+  def enter(self, resource: contextlib.AbstractContextManager[T]) -> T:
+    """A resource entered now and left when the job ends, in whichever way."""
+    return self._stack.enter_context(resource)
 
   def provenance(self) -> dict:
     """What a report says of how it was made."""

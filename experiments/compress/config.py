@@ -8,7 +8,10 @@ import tnjax as tn
 from experiments.classifier import config, network
 from experiments.common.config import FRACTION, field, one_of
 
-_BESIDE_EVAL = ('eval', 'dataset', 'data_dir', 'download', 'model', 'seed', 'compile_cache')
+_BESIDE_EVAL = (
+  'eval', 'dataset', 'data_dir', 'download', 'workers', 'image_size', 'model', 'seed',
+  'compile_cache',
+)  # fmt: skip
 _ALL = ('svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled')
 
 
@@ -40,7 +43,7 @@ class Config(config.Config):
     None,
     'Only evaluate this weights file on the test images: one that a run saved under '
     'weights/, or one that --weights would take. Besides it only the data are needed: --data_dir '
-    'for CIFAR-10.',
+    'but for the digits.',
     resume='free',
   )
   schemes: tuple[str, ...] = field(
@@ -66,18 +69,20 @@ class Config(config.Config):
     for name in given:
       if name not in _BESIDE_EVAL:
         raise ValueError(f'--{name} has no meaning beside --eval')
-    path = given['eval']
+    path = config.local('eval', given['eval'])
     about = network.description(path)
     if about is None:
+      if given.get('dataset') == 'imagenet' and 'model' not in given:
+        raise ValueError(f'--eval={path} does not say which network it is of; add --model')
       model = given.get('model') or network.guess(path)
       cifar = bool(given.keys() & {'data_dir', 'download'})
-      return {'dataset': 'cifar10' if cifar else 'digits', **given, 'model': model}
+      return {'dataset': 'cifar10' if cifar else 'digits', **given, 'eval': path, 'model': model}
     for name in ('dataset', 'model', 'seed'):
       if name in given and given[name] != about[name]:
         raise ValueError(
           f'--eval={path} was trained with --{name}={about[name]}, not {given[name]}'
         )
-    return {name: about[name] for name in ('dataset', 'model', 'seed')}
+    return {'eval': path, **{name: about[name] for name in ('dataset', 'model', 'seed')}}
 
   def resolved(self) -> Self:
     """With the defaults of the data set; as it is for --eval, which uses few of them.

@@ -24,8 +24,9 @@ from collections.abc import Callable
 from experiments.classifier import config as classifier
 from experiments.classifier import network
 from experiments.classifier.seeded import EVAL_BATCH
-from experiments.common import data, job
+from experiments.common import job
 from experiments.common.classification import evaluate
+from experiments.common.data_folder import Data, Folder
 from experiments.compress.config import Config
 from experiments.compress.study import Study, check
 
@@ -38,18 +39,20 @@ def prepare(this: job.Job) -> Study | None:
     _evaluate(this, load)
     return None
   this.check()
-  check(config, classifier.untrained(this))
+  check(config, classifier.untrained(this, load))
   classifier.check_batch(this, load)
   return Study(this, load)
 
 
-def _evaluate(this: job.Job, load: Callable[[int], data.Dataset]) -> None:
+def _evaluate(this: job.Job, load: Callable[[int], Data]) -> None:
   config = this.config
-  model = network.load(config.eval, network.build(config.model, config.dataset, config.seed))
   dataset = load(config.seed)
+  model = network.build(config.model, config.dataset, config.seed, dataset.num_classes)
+  model = network.load(config.eval, model)
   accuracy = evaluate(model, dataset.test, dataset.scale, EVAL_BATCH, this.progress)
+  skipped = len(dataset.skipped) if isinstance(dataset, Folder) else 0
   this.progress.print(
-    f'{config.eval}: test accuracy {accuracy:.2%} on {len(dataset.test):,} images'
+    f'{config.eval}: test accuracy {accuracy:.2%} on {len(dataset.test) - skipped:,} images'
   )
 
 

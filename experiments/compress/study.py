@@ -7,7 +7,7 @@ from flax import nnx
 import tnjax as tn
 from experiments.classifier import study
 from experiments.common import grid, job, plots, results
-from experiments.common.data import Dataset
+from experiments.common.data_folder import Data
 from experiments.common.metrics import Metrics
 from experiments.compress.config import Config
 from experiments.compress.table import table
@@ -33,7 +33,7 @@ class Study(study.Study):
   UNFINISHED = ('accuracy_finetuned',)
   ABOUT = ('dataset', 'model', 'seed')
 
-  def __init__(self, this: job.Job, load: Callable[[int], Dataset]):
+  def __init__(self, this: job.Job, load: Callable[[int], Data]):
     config = this.config
     settings = [
       {'scheme': scheme, 'rate': rate, 'seed': seed}  # in the order of a report's columns

@@ -9,11 +9,9 @@ from experiments.classifier import config
 from experiments.common.config import at_least, field, one_of
 
 STUDIES = ('rate', 'evbmf')
-_STAGES = (
-  'stages/2/.*',
-  'stages/1/.*',
-  'stages/0/.*',
-)  # from the last to the first, as the authors
+# From the last stage to the first, as the authors.
+_STAGES = {'stages/.*': tuple(f'stages/{i}/.*' for i in (2, 1, 0))}
+_STAGES |= {'layer[1-4]/.*': tuple(f'layer{i}/.*' for i in (4, 3, 2, 1))}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,9 +48,11 @@ class Config(config.Config):
     0.5, 'evbmf: weakening factor, 1 for the extreme ranks.', at_least(0.0, 1.0)
   )
   evbmf_passes: int = field(2, 'evbmf: passes over all groups.', at_least(1))
-  groups: tuple[str, ...] = field(
-    _STAGES,
-    'Patterns of layer paths, comma-separated; one fine-tuning each, in this order.',
+  groups: tuple[str, ...] | None = field(
+    None,
+    'Patterns of layer paths, comma-separated; one fine-tuning each, in this order. Default the '
+    'stages of a residual network from the last to the first, of VGG and AlexNet all convolutions '
+    'but the first at once.',
   )
   updates: int | None = field(
     None,
@@ -62,7 +62,7 @@ class Config(config.Config):
   learning_rate: float = field(
     1e-3, 'Learning rate of fine-tuning: of Adam, constant.', at_least(0.0)
   )
-  layers: str = field('', '', flag=False)  # those of the groups
+  layers: str | None = field(None, '', flag=False)  # those of the groups
   weight_decay: float = field(1e-4, '', flag=False)  # of training without --weights
   finetune_epochs: int | None = field(None, '', flag=False)
   finetune_steps: int | None = field(None, '', flag=False)
@@ -73,12 +73,15 @@ class Config(config.Config):
     Raises:
       ValueError, FileNotFoundError: flags that contradict each other, or no such weights.
     """
+    found = super().resolved()
+    groups = found.groups or _STAGES.get(found.layers, (found.layers,))
     updates = self.updates or (240 if self.dataset == 'digits' else 900)
-    most = len(self.groups) * max((*self.passes, self.evbmf_passes))
+    most = len(groups) * max((*self.passes, self.evbmf_passes))
     if updates < most:
       raise ValueError(f'--updates={updates} leaves a step without any; {most} steps need as many')
-    found = dataclasses.replace(super().resolved(), updates=updates)
-    return dataclasses.replace(found, finetune_epochs=None, layers='|'.join(self.groups))
+    return dataclasses.replace(
+      found, groups=groups, updates=updates, finetune_epochs=None, layers='|'.join(groups)
+    )
 
   def settings(self) -> list[dict]:
     """What every row is of, in order; one shot is `passes` 0."""

@@ -23,7 +23,7 @@ def prepare(this: job.Job) -> Study:
     raise ValueError('--mesh and --distributed are not for this job; leave them out')
   this.check()
   load = classifier.loader(this)
-  model = classifier.untrained(this)
+  model = classifier.untrained(this, load)
   tn.compression.Schedule(config.groups).check(model)
   return Study(this, load)
 

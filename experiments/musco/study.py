@@ -13,7 +13,7 @@ from experiments.classifier import study
 from experiments.classifier.seeded import Seeded
 from experiments.common import grid, job, results, train
 from experiments.common.classification import Later, cross_entropy
-from experiments.common.data import Dataset
+from experiments.common.data_folder import Data
 from experiments.musco import config, figures
 
 _CLOSE = 0.01  # of multiply-adds: how near the rival of EVBMF has to come
@@ -26,7 +26,7 @@ class Study(study.Study):
   FILES = ('report.json', 'summary.csv', *figures.FILES)
   NUMBERS = ('value', 'passes', 'kernel_params_ratio', 'macs_ratio', 'accuracy', 'updates')
 
-  def __init__(self, this: job.Job, load: Callable[[int], Dataset]):
+  def __init__(self, this: job.Job, load: Callable[[int], Data]):
     super().__init__(this, load, this.config.settings())
 
   def finish(self) -> None:

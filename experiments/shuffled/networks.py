@@ -37,7 +37,9 @@ class Networks:
     if 'cifar10' in config.studies:
       self._jobs['cifar10'] = dataclasses.replace(this, config=config.beside())
     self._loaders = {name: classifier.loader(one) for name, one in self._jobs.items()}
-    self._untrained = {name: classifier.untrained(one) for name, one in self._jobs.items()}
+    self._untrained = {
+      name: classifier.untrained(one, self._loaders[name]) for name, one in self._jobs.items()
+    }
     for name, one in self._jobs.items():
       classifier.check_batch(one, self._loaders[name])
     self._latest = None, None

@@ -130,6 +130,8 @@ class Config(config.Config):
     'convolution of a residual network but the first, of others the dense layers but the last.',
   )
   dataset: str | None = field(None, '', flag=False)
+  workers: int | None = field(None, '', flag=False)
+  image_size: int | None = field(None, '', flag=False)
   finetune_epochs: int | None = field(None, '', flag=False)
   finetune_steps: int | None = field(None, '', flag=False)
 
@@ -149,7 +151,7 @@ class Config(config.Config):
     """
     own = {k: v for k, v in _STUDIES[self.study].items() if getattr(self, k) is None}
     found = super(Config, dataclasses.replace(self, **own)).resolved()
-    layers = found.layers or _LAYERS.get(found.model, 'stages/.*')
+    layers = self.layers or _LAYERS.get(found.model, found.layers)
     return dataclasses.replace(found, layers=layers, finetune_epochs=None)
 
   def check_data(self) -> None:

@@ -34,7 +34,7 @@ def prepare(this: job.Job) -> counting.Counting | study.Study:
     counting.check(config)
     return counting.Counting(this)
   load = classifier.loader(this)
-  model = classifier.untrained(this)
+  model = classifier.untrained(this, load)
   epoch = Batches(load(config.seed), config.batch_size, config.seed).steps(1)
   study.check(config, model, epoch)
   return study.Study(this, load)

@@ -6,7 +6,13 @@ from tnjax.models._imagenet_resnet import ResNet, resnet
 from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
 from tnjax.models._vgg import AlexNet, Vgg, alexnet, vgg
-from tnjax.models._weights import check_weights, import_torch, read_weights, torch_names
+from tnjax.models._weights import (
+  check_weights,
+  fetch_weights,
+  import_torch,
+  read_weights,
+  torch_names,
+)
 
 __all__ = [
   'AlexNet',
@@ -24,6 +30,7 @@ __all__ = [
   'cifar_resnet',
   'construct',
   'constructor',
+  'fetch_weights',
   'import_torch',
   'lenet',
   'mlp',

@@ -32,7 +32,7 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     ValueError: another suffix, a damaged file, a package that is needed to read it is missing, or
       an array that holds no numbers (text, dates, records), which is named.
   """
-  path = _fetched(path[3:]) if str(path).startswith('hf:') else pathlib.Path(path)
+  path = fetch_weights(str(path)) if str(path).startswith('hf:') else pathlib.Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'weights file {path} does not exist')
   suffix = path.suffix
@@ -65,16 +65,20 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   return {name.removeprefix('module.'): a for name, a in arrays.items()}
 
 
-def _fetched(repository: str) -> pathlib.Path:
-  """Weights of a repository on Hugging Face, in the user's cache."""
+def fetch_weights(name: str) -> pathlib.Path:
+  """The file of 'hf:OWNER/NAME', see `read_weights`, fetched into the user's cache if need be.
+
+  Raises:
+    ValueError: it cannot be fetched, or huggingface_hub is missing.
+  """
   try:
     from huggingface_hub import hf_hub_download
   except ImportError:
-    raise ValueError(f'weights hf:{repository} need the package huggingface_hub') from None
+    raise ValueError(f'weights {name} need the package huggingface_hub') from None
   try:
-    return pathlib.Path(hf_hub_download(repository, 'model.safetensors'))
+    return pathlib.Path(hf_hub_download(name.removeprefix('hf:'), 'model.safetensors'))
   except Exception as error:  # its errors, and those of the HTTP library below it, share no base
-    raise ValueError(f'weights hf:{repository} cannot be fetched: {error}') from error
+    raise ValueError(f'weights {name} cannot be fetched: {error}') from error
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:

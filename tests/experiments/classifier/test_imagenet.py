@@ -1,0 +1,144 @@
+"""ImageNet in the jobs: networks by name, flags, and a run on a few generated JPEGs."""
+
+import contextlib
+import functools
+import json
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+import tnjax as tn
+from experiments.classifier import config as classifier
+from experiments.classifier import network
+from experiments.common import job, mesh
+from experiments.common.config import parse
+from experiments.common.metrics import Metrics
+from experiments.common.progress import Progress
+from experiments.compress import config as compress
+from experiments.compress.study import Study
+from experiments.musco import config as musco
+from tests.experiments.image_files import DAMAGED, needs_grain, write
+
+
+@pytest.mark.parametrize('name', ['vgg11', 'vgg16_bn', 'alexnet', 'resnet18', 'resnet50'])
+def test_the_default_layers_are_all_convolutions_but_the_first(name):
+  model = nnx.eval_shape(lambda: network.build(name, 'imagenet', 0, num_classes=7))
+  places = tn.compression.walk(model)
+  pattern = re.compile(network.layers(name, 'imagenet'))
+  kernels = [path for path, place in places.items() if len(place.shape) == 4]
+  assert [path for path in places if pattern.fullmatch(path)] == kernels[1:]
+  assert [place.shape[-1] for place in places.values()].count(7) == 1  # the output
+
+
+def test_names_are_those_of_the_data_set():
+  for name in ('resnet32', 'vgg17', 'resnet18_v2', 'lenet'):
+    with pytest.raises(ValueError, match=f'--model={name} must be one of vgg11, .*, for imagenet'):
+      network.build(name, 'imagenet', 0)
+
+
+def resolved(kind, *flags):
+  return parse(kind, ['main', '--dataset=imagenet', '--data_dir=x', *flags], '')
+
+
+def test_defaults_and_flags():
+  found = resolved(compress.Config)
+  assert (found.model, found.layers, found.batch_size) == ('vgg16', 'features/(?!0$).*', 128)
+  assert resolved(compress.Config, '--layers=classifier/.*').layers == 'classifier/.*'
+  assert resolved(musco.Config).groups == ('features/(?!0$).*',)
+  groups = resolved(musco.Config, '--model=resnet34').groups
+  assert groups == ('layer4/.*', 'layer3/.*', 'layer2/.*', 'layer1/.*')
+  for flags, words in {
+    ('--dataset=imagenet',): '--dataset=imagenet needs --data_dir',
+    ('--dataset=imagenet', '--data_dir=x', '--download'): '--download: ImageNet is given out',
+    ('--workers=2',): '--workers goes with --dataset=imagenet',
+    ('--image_size=64',): '--image_size goes with --dataset=imagenet',
+    ('--dataset=imagenet', '--data_dir=x', '--image_size=7'): '--image_size=7 must be at least 8',
+  }.items():
+    with pytest.raises(ValueError, match=words):
+      parse(compress.Config, ['main', *flags], '')
+
+
+def test_weights_of_hugging_face_are_a_file_with_a_digest(tmp_path, monkeypatch):
+  save_file({'a': np.ones(2, 'f4')}, tmp_path / 'model.safetensors')
+  fake = types.SimpleNamespace(hf_hub_download=lambda *a: tmp_path / a[1])
+  monkeypatch.setitem(sys.modules, 'huggingface_hub', fake)
+  flags = ('--weights=hf:timm/vgg16.tv_in1k', '--model=vgg16')
+  found = resolved(compress.Config, *flags)
+  plain = resolved(compress.Config, f'--weights={tmp_path}/model.safetensors', '--model=vgg16')
+  assert found.weights == str(tmp_path / 'model.safetensors')
+  assert found.weights_sha256 == plain.weights_sha256
+  flags = ['main', '--eval=hf:a/b', '--dataset=imagenet', '--data_dir=x']
+  assert parse(compress.Config, [*flags, '--model=vgg16'], '').eval == found.weights
+  with pytest.raises(ValueError, match='does not say which network it is of; add --model'):
+    parse(compress.Config, flags, '')
+
+  def offline(*_):
+    raise OSError('no network')
+
+  fake.hf_hub_download = offline
+  for flag in ('weights', 'eval'):
+    with pytest.raises(ValueError, match=f'^--{flag}: weights hf:a/b cannot .*: no network$'):
+      parse(compress.Config, ['main', f'--{flag}=hf:a/b'], '')
+
+
+@pytest.fixture
+def small(monkeypatch):
+  """A VGG-11 that computes in no time, in place of the real one."""
+  build = functools.partial(tn.models.vgg, 11, widths=(4, 4, 8, 8, 8), pool=1, hidden=(6,))
+  monkeypatch.setitem(network._NAMED['imagenet'], 'vgg11', build)
+  return build
+
+
+def test_weights_for_another_number_of_classes_name_the_array(small, tmp_path):
+  np.savez(tmp_path / 'a.npz', **torch_arrays(small(num_classes=5, rngs=nnx.Rngs(0))))
+  model = network.build('vgg11', 'imagenet', 0, num_classes=5)
+  assert network.load(tmp_path / 'a.npz', model)
+  words = r"a.npz: weights array 'classifier.3.bias' has shape \(5,\); the model needs \(3,\)"
+  with pytest.raises(ValueError, match=words):
+    network.load(tmp_path / 'a.npz', network.build('vgg11', 'imagenet', 0, num_classes=3))
+
+
+def torch_arrays(model):
+  state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+  named = {tn.models.torch_names('/'.join(map(str, p)))[0]: np.asarray(v[...]) for p, v in state}
+  return {n: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a.T for n, a in named.items()}
+
+
+@needs_grain
+def test_a_run_leaves_out_what_is_damaged_and_knows_its_data(small, tmp_path, capsys):
+  root = write(tmp_path / 'images')
+  flags = [f'--data_dir={root}', '--workers=0', '--image_size=32', '--model=vgg11']
+  flags += ['--batch_size=6', '--train_epochs=2', '--finetune_steps=0', '--schemes=svd']
+  flags += ['--rates=0.3', f'--workdir={tmp_path / "run"}']
+
+  @contextlib.contextmanager
+  def study():
+    config = parse(compress.Config, ['main', '--dataset=imagenet', *flags], '')
+    with Progress() as progress, contextlib.ExitStack() as stack:
+      this = job.Job(config, progress, mesh.make('data:2'), ['main'], config.workdir, stack)
+      yield Study(this, classifier.loader(this))
+
+  with study() as found:
+    found.run()
+    found.finish()
+  report = json.loads((tmp_path / 'run' / 'report.json').read_text())
+  (baseline,) = report['baselines']
+  assert baseline['skipped'] == [DAMAGED]
+  assert capsys.readouterr().out.count(f'skipped {DAMAGED}: ') == 1
+  assert 0 <= baseline['accuracy'] * 12 == round(baseline['accuracy'] * 12)
+  (row,) = report['rows']
+  assert set(row['ranks']) <= {f'features/{i}' for i in (3, 6, 8, 11, 13, 16, 18)}
+  assert row['ranks']
+  assert row['macs'] < report['baseline']['macs']
+  lines = Metrics(tmp_path / 'run' / 'metrics.jsonl').read()
+  assert [(x['phase'], x['step']) for x in lines] == [('train', 0), ('train', 5)]
+  with study() as found:
+    assert found.state() == '1 of 1 rows'
+  (root / 'val/n01/new.JPEG').write_bytes((root / 'val/n01/n01_3.JPEG').read_bytes())
+  with pytest.raises(ValueError, match='the data are not those of the results'), study():
+    pass

@@ -36,13 +36,17 @@ _NAMED = {
 def build(name: str, dataset: str, seed: int, num_classes: int = 10) -> nnx.Module:
   """A randomly initialised `resnet<depth>` (version 1, padding) or `resnet<depth>_v2`
   (version 2, projections), for the digits with one input channel and 32 channels in every stage;
-  for MNIST `lenet` or `mlp`; for ImageNet a network of torchvision by its name there.
+  for MNIST `lenet` or `mlp`; for ImageNet a network of torchvision by its name there; for CIFAR-10
+  also `vgg<depth>`, with batch norm and two dense layers, or, at a quarter of the width,
+  `vgg<depth>_quarter`.
   """
   if dataset in _NAMED:
     found = _NAMED[dataset]
     if name not in found:
       raise ValueError(f'--model={name} must be one of {", ".join(found)}, for {dataset}')
     return found[name](num_classes=num_classes, rngs=nnx.Rngs(seed))
+  if dataset == 'cifar10' and (found := re.fullmatch(r'vgg(11|13|16|19)(_quarter)?', name)):
+    return _cifar_vgg(int(found[1]), 4 if found[2] else 1, seed, num_classes)
   found = re.fullmatch(r'resnet(\d{1,4})(_v2)?', name)
   if not found:
     raise ValueError(f'--model={name} must be resnet<depth> or resnet<depth>_v2')
@@ -56,15 +60,21 @@ def build(name: str, dataset: str, seed: int, num_classes: int = 10) -> nnx.Modu
     raise ValueError(f'--model={name}: {error}') from None
 
 
+def _cifar_vgg(depth: int, part: int, seed: int, num_classes: int) -> nnx.Module:
+  widths = [width // part for width in (64, 128, 256, 512, 512)]
+  head = {'pool': 1, 'hidden': (4096 // part,), 'num_classes': num_classes}
+  return tn.models.vgg(depth, norm=True, widths=widths, **head, rngs=nnx.Rngs(seed))
+
+
 def layers(name: str, dataset: str) -> str:
   """Pattern of the layers that are compressed by default: all convolutions but the first.
 
-  >>> layers('resnet50', 'imagenet'), layers('resnet32', 'cifar10')
-  ('layer[1-4]/.*', 'stages/.*')
+  >>> layers('resnet50', 'imagenet'), layers('resnet32', 'cifar10'), layers('vgg16', 'cifar10')
+  ('layer[1-4]/.*', 'stages/.*', 'features/(?!0$).*')
   """
-  if dataset != 'imagenet':
-    return 'stages/.*'
-  return 'layer[1-4]/.*' if name in _RESNET else 'features/(?!0$).*'
+  if name.startswith(('vgg', 'alexnet')):
+    return 'features/(?!0$).*'
+  return 'layer[1-4]/.*' if dataset == 'imagenet' else 'stages/.*'
 
 
 def description(path: str | pathlib.Path) -> dict | None:

@@ -95,6 +95,15 @@ class Config(config.Config):
     self.check_data()
     return self
 
+  def settings(self) -> list[dict]:
+    """What every row is of, in the order of a report's columns."""
+    return [
+      {'scheme': scheme, 'rate': rate, 'seed': seed}
+      for seed in self.seeds
+      for scheme in self.schemes
+      for rate in self.rates
+    ]
+
   def rules(self, scheme: str, rate: float) -> tuple[tuple[str, tn.schemes.Scheme], ...]:
     """Compression rules for one row."""
     return ((self.layers, tn.schemes.by_name(scheme, rate)),)

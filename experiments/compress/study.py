@@ -15,9 +15,8 @@ from experiments.compress.table import table
 
 def check(config: Config, model: nnx.Module) -> None:
   """Plans every row, so that a scheme or pattern that does not fit is told before any work."""
-  for scheme in config.schemes:
-    for rate in config.rates:
-      tn.compression.plan(model, config.rules(scheme, rate))
+  for setting in config.settings():
+    tn.compression.plan(model, config.rules(setting['scheme'], setting['rate']))
 
 
 class Study(study.Study):
@@ -34,14 +33,7 @@ class Study(study.Study):
   ABOUT = ('dataset', 'model', 'seed')
 
   def __init__(self, this: job.Job, load: Callable[[int], Data]):
-    config = this.config
-    settings = [
-      {'scheme': scheme, 'rate': rate, 'seed': seed}  # in the order of a report's columns
-      for seed in config.seeds
-      for scheme in config.schemes
-      for rate in config.rates
-    ]
-    super().__init__(this, load, settings)
+    super().__init__(this, load, this.config.settings())
     self._seeded = None  # of the latest row
 
   def finish(self) -> None:

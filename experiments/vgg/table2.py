@@ -38,6 +38,11 @@ class Row:
   vgg16: float
   vgg19: float
 
+  @property
+  def rules(self) -> tuple[tuple[str, tn.schemes.Scheme], ...]:
+    """For `tn.compress`."""
+    return tuple(pair for pair in zip(_LAYERS, self.schemes) if pair[1] is not None)
+
 
 _TT4, _TT2 = (shapes.vgg_first(rank).scheme for rank in (4, 2))  # of 25088 -> 4096
 _SECOND = shapes.Train((4,) * 6, (4,) * 6, 4).scheme  # of 4096 -> 4096
@@ -59,8 +64,7 @@ def count(row: Row, depth: int) -> dict[str, float]:
   (2016, 50972, 3.9)
   """
   net = nnx.eval_shape(lambda: tn.models.vgg(depth, rngs=nnx.Rngs(0)))
-  rules = tuple(pair for pair in zip(_LAYERS, row.schemes) if pair[1] is not None)
-  found = tn.compression.plan(net, rules)
+  found = tn.compression.plan(net, row.rules)
   return {
     'layer_params': found.kernel_params,
     'layers_ratio': 1 / found.kernel_params_ratio,

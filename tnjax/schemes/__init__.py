@@ -10,6 +10,7 @@ from tnjax.schemes._fit import Fit, fit_all
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._held import Held, rebuild
+from tnjax.schemes._joint import Kernel, expand, stack_shape
 from tnjax.schemes._parametrization import Forecast, Parametrization
 from tnjax.schemes._scheme import Scheme, check_scheme
 from tnjax.schemes._shuffle import draw_index, on_host
@@ -19,6 +20,7 @@ from tnjax.schemes._table import (
   by_name,
   cp,
   cp4,
+  joint,
   r_cp,
   r_tk,
   r_tt,
@@ -37,6 +39,7 @@ __all__ = [
   'Forecast',
   'Format',
   'Held',
+  'Kernel',
   'Parametrization',
   'Scheme',
   'Solver',
@@ -45,7 +48,9 @@ __all__ = [
   'cp',
   'cp4',
   'draw_index',
+  'expand',
   'fit_all',
+  'joint',
   'on_host',
   'r_cp',
   'r_tk',
@@ -53,6 +58,7 @@ __all__ = [
   'rebuild',
   'shuffled',
   'spatial_labels',
+  'stack_shape',
   'svd',
   'tk',
   'tr',

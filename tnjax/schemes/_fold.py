@@ -20,7 +20,7 @@ class Fold:
       Labels 'm0', 'm1', ... have no meaning in the weight: its entries are cut into modes in
       row-major order, permuted beforehand if shuffled.
     permutation: of the entries: drawn from the 'key' of the weight, or from a seed; None for none.
-    kept: modes that Tucker leaves whole, beside those of one spatial label.
+    kept: modes that Tucker leaves whole.
 
   >>> import jax.numpy as jnp
   >>> f = Fold((4, 6), (('s1', 2), ('s2', 2), ('t1', 3), ('t2', 2)), (('s1', 't1'), ('s2', 't2')))

@@ -9,7 +9,7 @@ import numpy as np
 
 from tnjax import decompositions, formats, ranks
 from tnjax.contraction import Network
-from tnjax.schemes._fold import SPATIAL, Fold
+from tnjax.schemes._fold import Fold
 from tnjax.schemes._host import HOST, HOST_ALS
 from tnjax.schemes._solver import Solver
 
@@ -54,8 +54,7 @@ class Format:
     """The modes that get a factor; () where the format has no choice."""
     if not self.partial:
       return ()
-    modes = enumerate(fold.modes)
-    return tuple(k for k, mode in modes if mode[0] not in SPATIAL and k not in fold.kept)
+    return tuple(k for k in range(len(fold.modes)) if k not in fold.kept)
 
   def network(self, fold: Fold, wanted: Sequence[int], free: Modes) -> Network:
     """The factors as labelled operands, in the order of the record's arrays."""

@@ -58,6 +58,7 @@ def _tk(settings: Settings, shape: tuple[int, ...]) -> Form:
   if math.prod(shape[:-2]) == 1:
     return _svd(settings, shape)
   fold = _plain_fold(shape, lambda spatial: (*((x,) for x in spatial), ('s1',), ('t1',)))
+  fold = dataclasses.replace(fold, kept=tuple(range(len(shape) - 2)))
   return Form(fold, 'tk', lambda rate: ranks.tk_rank(rate, shape[:-2], *shape[-2:]))
 
 
@@ -84,7 +85,7 @@ def _r_cp(settings: Settings, shape: tuple[int, ...]) -> Form:
 def _r_tk(settings: Settings, shape: tuple[int, ...]) -> Form:
   _, ins, outs = _splits(settings, shape)
   axes = _axes(spatial_labels(shape), shape, ins, outs)
-  fold = Fold(shape, axes, tuple((x,) for x, _ in axes))
+  fold = Fold(shape, axes, tuple((x,) for x, _ in axes), kept=tuple(range(len(shape) - 2)))
   return Form(fold, 'tk', lambda rate: ranks.r_tk_ranks(rate, ins, outs, shape[:-2]))
 
 
@@ -102,6 +103,7 @@ def _r_tt(settings: Settings, shape: tuple[int, ...]) -> Form:
 
 
 def _shuffled(settings: Settings, shape: tuple[int, ...]) -> Form:
+  spatial_labels(shape)
   modes = shape if settings.shape is None else settings.shape
   if math.prod(modes) != math.prod(shape):
     raise ValueError(
@@ -119,6 +121,22 @@ def _shuffled(settings: Settings, shape: tuple[int, ...]) -> Form:
   fold = Fold(shape, tuple(zip(labels, modes)), tuple((x,) for x in labels), permutation, keep)
   form = settings.format
   return Form(fold, form, lambda rate: ranks.shuffled_ranks(rate, modes, form, keep))
+
+
+def _joint(settings: Settings, shape: tuple[int, ...]) -> Form:
+  """Kernels (*architecture, *spatial, S, T): every mode by itself, in the order of T-Net."""
+  count = len(shape) - 4 if settings.order is None else settings.order
+  if not 1 <= count <= len(shape) - 2:
+    raise ValueError(
+      f'joint: a weight of shape {shape} has no {max(1, count)} architecture modes before a kernel '
+      '(*spatial, in, out)'
+    )
+  kernel = shape[count:]
+  spatial, stack = spatial_labels(kernel), tuple(f'a{k}' for k in range(count))
+  axes = (*zip(stack, shape), *_axes(spatial, kernel, kernel[-2:-1], kernel[-1:]))
+  fold = Fold(shape, axes, tuple((x,) for x in (*stack, 's1', 't1', *spatial)))
+  form = settings.format
+  return Form(fold, form, lambda rate: ranks.shuffled_ranks(rate, fold.mode_shape, form))
 
 
 def _axes(
@@ -175,4 +193,5 @@ METHODS: dict[str, tuple[Callable[[Settings, tuple[int, ...]], Form], str | None
   'r_tt': (_r_tt, 'tt'),
   'shuffled': (_shuffled, None),
   'cp4': (_cp4, 'cp'),
+  'joint': (_joint, None),
 }

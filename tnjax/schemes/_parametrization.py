@@ -58,7 +58,7 @@ class Parametrization:
   def network(self) -> Network:
     """The factors, in the order in which a chain through the layer takes them."""
     net = self.arrays_network
-    order = sorted(range(len(net.names)), key=lambda i: _turn(net.labels[i]))
+    order = sorted(range(len(net.names)), key=lambda i: turn(net.labels[i]))
     return dataclasses.replace(
       net, names=tuple(net.names[i] for i in order), labels=tuple(net.labels[i] for i in order)
     )
@@ -173,13 +173,13 @@ class Parametrization:
 
   def dense(self, factors: Mapping[str, Array], precision: object = HIGHEST) -> Array:
     """The weight that the factors stand for, of shape `fold.shape`; 16 bits by way of float32."""
-    arrays, dtype = self._wide(factors)
+    arrays, dtype = self.widened(factors)
     full = contraction.contract(self.network, arrays, self.fold.labels, precision).astype(dtype)
     if self.fold.shuffled:
       return formats.unshuffle(full, factors['index'], self.fold.shape)
     return full.reshape(self.fold.shape)
 
-  def _wide(self, factors: Mapping[str, Array]) -> tuple[dict[str, Array], jnp.dtype]:
+  def widened(self, factors: Mapping[str, Array]) -> tuple[dict[str, Array], jnp.dtype]:
     """Factors as they are to meet one another, and the dtype of what they are for."""
     arrays = {name: factors[name] for name in self.network.names}
     dtype = jnp.result_type(*arrays.values())
@@ -270,7 +270,7 @@ class Parametrization:
     net, sizes = self.network, dict(self.fold.axes)
     digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
     at = dict(zip(self.fold.inputs, digits))
-    wide, dtype = self._wide(factors)
+    wide, dtype = self.widened(factors)
     picked, arrays = contraction.select(net, wide, at, batch='ids')
     out = contraction.contract(picked, arrays, ('ids', *self.fold.outputs), HIGHEST)
     return out.astype(dtype).reshape(*ids.shape, self.fold.shape[-1])
@@ -320,7 +320,7 @@ def _dense_problem(
   return Problem(net, ('s1',), ('t1',), geometry, batch, spatial)
 
 
-def _turn(labels: tuple[str, ...]) -> int:
+def turn(labels: tuple[str, ...]) -> int:
   """Place of a factor in the chain: those with inputs, then those between, then outputs."""
   kinds = {x[0] for x in labels}
   return 0 if 's' in kinds else 2 if 't' in kinds else 1

@@ -234,5 +234,6 @@ def check_scheme(scheme: object, what: str = 'scheme') -> None:
 def checked_shape(shape: Sequence[int]) -> tuple[int, ...]:
   """The shape of a weight, as ints."""
   shape = integers(shape, 'shape of the weight')
-  spatial_labels(shape)
+  if len(shape) < 2:
+    spatial_labels(shape)  # names what it needs
   return shape

@@ -121,6 +121,27 @@ def cp4(rate: float | None = None, ranks: Ranks = None, solver: Solver | None = 
   return Scheme('cp4', rate, ranks, solver=solver)
 
 
+def joint(
+  rate: float | None = None,
+  ranks: Ranks = None,
+  format: str = 'tk',
+  order: int | None = None,
+  solver: Solver | None = None,
+) -> Scheme:
+  """Kernels of several layers as one tensor, T-Net (Kossaifi et al. 2019): `format` of all modes.
+
+  Modes are those of the architecture, `order` of them (by `tn.compress` the groups of its pattern;
+  default all before a kernel of two spatial modes), then inputs, outputs, height and width, each
+  with ranks of its own: `ranks` has one for each with 'tk', as in the paper's tables, those
+  between them with 'tt'. A rank as large as its mode leaves it alone, but its factor counts.
+
+  >>> p = joint(ranks=(2, 2, 2, 2, 96, 96, 3, 3)).bind((4, 4, 3, 2, 3, 3, 128, 128))
+  >>> p.num_params
+  1351724
+  """
+  return Scheme('joint', rate, ranks, order, format=format, solver=solver)
+
+
 _MAKERS = {f.__name__: f for f in (svd, cp, tk, tt, tr, r_cp, r_tk, r_tt, shuffled, cp4)}
 NAMES = tuple(_MAKERS)
 

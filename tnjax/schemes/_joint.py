@@ -1,0 +1,130 @@
+"""One kernel of a tensor that holds several: the architecture's modes contracted once for all."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from jax import Array, lax
+
+from tnjax.contraction import Network, contract
+from tnjax.ops import HIGHEST
+from tnjax.schemes._fold import Fold
+from tnjax.schemes._parametrization import Parametrization, turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Factors without channels that hang together, contracted with one another for all kernels.
+
+  Attributes:
+    name: of the result.
+    operands: their names.
+    stack: labels of the architecture that it has, in front.
+    labels: the others: its open bonds and spatial modes.
+  """
+
+  name: str
+  operands: tuple[str, ...]
+  stack: tuple[str, ...]
+  labels: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel(Parametrization):
+  """A kernel of a joint tensor, as a layer applies it.
+
+  Its factors are those with channels, which all kernels share, and the kernel's own slices of the
+  parts; what they are contracted with one another, layer by layer, is planned as for any factors.
+
+  Attributes:
+    joint: the parametrization of the whole tensor.
+
+  >>> import tnjax as tn
+  >>> p = tn.schemes.joint(ranks=(2, 2, 4, 5, 3, 3)).bind((3, 2, 3, 3, 8, 8))
+  >>> factors, kernel = p.init(jax.random.key(0)), Kernel.of(p)
+  >>> kernel.network.names, len(expand(p, factors))
+  (('factor_2', 'part_0', 'factor_3'), 6)
+  >>> third = kernel.dense(expand(p, factors)[2])  # of indices (1, 0)
+  >>> bool(jnp.allclose(third, p.dense(factors)[1, 0], atol=1e-5))
+  True
+  """
+
+  joint: Parametrization
+
+  @classmethod
+  def of(cls, joint: Parametrization) -> 'Kernel':
+    """That of any index: all have the same shapes."""
+    axes = tuple((x, n) for x, n in joint.fold.axes if x[0] != 'a')
+    fold = Fold(tuple(n for _, n in axes), axes, tuple((x,) for x, _ in axes))
+    return cls(fold, joint.format, joint.ranks, joint.free, joint.solver, joint)
+
+  @property
+  def network(self) -> Network:
+    """The factors with input channels, the parts, those with output channels."""
+    return _network(self.joint)
+
+
+def stack_shape(joint: Parametrization) -> tuple[int, ...]:
+  """Sizes of the architecture's modes."""
+  return tuple(n for x, n in joint.fold.axes if x[0] == 'a')
+
+
+def expand(joint: Parametrization, factors: Mapping[str, Array]) -> list[dict[str, Array]]:
+  """The factors of every kernel, in the row-major order of their indices.
+
+  Here the architecture's modes are contracted, once for all kernels; 16 bits by way of float32.
+  """
+  wide, dtype = joint.widened(factors)
+  parts, net, stack = _parts(joint), joint.network, stack_shape(joint)
+  cut = {name for part in parts for name in part.operands}
+  shared = {name: factors[name] for name in net.names if name not in cut}
+  kernels = [dict(shared) for _ in range(math.prod(stack))]
+  for part in parts:
+    own = tuple(net.labels[net.names.index(name)] for name in part.operands)
+    full = contract(
+      Network(part.operands, own, net.sizes), wide, (*part.stack, *part.labels), HIGHEST
+    )
+    sizes = full.shape[: len(part.stack)]
+    full = full.reshape(math.prod(sizes), *full.shape[len(part.stack) :]).astype(dtype)
+    slices = [a[0] for a in lax.split(full, (1,) * len(full))]  # whose gradient is one array again
+    axes = [int(x[1:]) for x in part.stack]
+    for at, kernel in zip(np.ndindex(stack), kernels):
+      place = np.ravel_multi_index([at[k] for k in axes], sizes) if axes else 0
+      kernel[part.name] = slices[int(place)]
+  return kernels
+
+
+@functools.lru_cache(maxsize=256)
+def _parts(joint: Parametrization) -> tuple[Part, ...]:
+  net, axes = joint.network, joint.fold.labels
+  own = {name: set(labels) for name, labels in zip(net.names, net.labels)}
+  channels = {*joint.fold.inputs, *joint.fold.outputs}
+  groups: list[set[str]] = []
+  for name, labels in own.items():
+    if labels & channels:
+      continue
+    near = [g for g in groups if any(labels & own[other] for other in g)]
+    groups = [g for g in groups if g not in near] + [{name}.union(*near)]
+  parts = []
+  for i, group in enumerate(groups):
+    inside = set().union(*(own[name] for name in group))
+    outside = set().union(*(labels for name, labels in own.items() if name not in group))
+    stack = tuple(x for x in axes if x[0] == 'a' and x in inside)
+    rest = [x for x, _ in net.sizes if x in inside and (x in axes or x in outside)]
+    operands = tuple(name for name in net.names if name in group)
+    parts.append(Part(f'part_{i}', operands, stack, tuple(x for x in rest if x not in stack)))
+  return tuple(parts)
+
+
+@functools.lru_cache(maxsize=256)
+def _network(joint: Parametrization) -> Network:
+  net, parts = joint.network, _parts(joint)
+  cut = {name for part in parts for name in part.operands}
+  labels = {name: own for name, own in zip(net.names, net.labels) if name not in cut}
+  labels |= {part.name: part.labels for part in parts}
+  names = sorted(labels, key=lambda name: turn(labels[name]))
+  used = {x for own in labels.values() for x in own}
+  sizes = tuple((x, n) for x, n in net.sizes if x in used)
+  return Network(tuple(names), tuple(labels[name] for name in names), sizes)

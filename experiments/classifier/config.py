@@ -62,7 +62,7 @@ class Config(config.Config):
     None,
     'For imagenet: rows and columns of an image, a crop of it for training; for evaluation the '
     'middle of it, its shorter side being 8/7 of this. Default 224.',
-    at_least(8),
+    at_least(64),  # of less the pools of AlexNet leave nothing
   )
   model: str | None = field(
     None,

@@ -11,9 +11,14 @@ CIFAR-10 with trained ResNet-32 weights (PyTorch naming):
     python -m experiments.compress.main --dataset=cifar10 --data_dir=DIR --weights=resnet32.npz \\
       --model=resnet32 --schemes=tk,cp --rates=0.1,0.2 --finetune_epochs=1
 
+ImageNet, or any images in DIR/train/CLASS/ and DIR/val/CLASS/ (never run here on ImageNet itself):
+
+    python -m experiments.compress.main --dataset=imagenet --data_dir=DIR --model=vgg16 \\
+      --weights=hf:timm/vgg16.tv_in1k --schemes=tk --rates=0.1
+
 The accuracy of a network that a run saved, or of weights in PyTorch naming:
 
-    python -m experiments.compress.main --eval=FILE [--data_dir=DIR for CIFAR-10]
+    python -m experiments.compress.main --eval=FILE [--data_dir=DIR but for the digits]
 
 Results go to --workdir: report.json, summary.csv, accuracy_vs_compression.png, metrics.jsonl,
 loss.png, weights/.

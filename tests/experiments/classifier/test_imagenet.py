@@ -57,7 +57,11 @@ def test_defaults_and_flags():
     ('--dataset=imagenet', '--data_dir=x', '--download'): '--download: ImageNet is given out',
     ('--workers=2',): '--workers goes with --dataset=imagenet',
     ('--image_size=64',): '--image_size goes with --dataset=imagenet',
-    ('--dataset=imagenet', '--data_dir=x', '--image_size=7'): '--image_size=7 must be at least 8',
+    (
+      '--dataset=imagenet',
+      '--data_dir=x',
+      '--image_size=63',
+    ): '--image_size=63 must be at least 64',
   }.items():
     with pytest.raises(ValueError, match=words):
       parse(compress.Config, ['main', *flags], '')
@@ -112,7 +116,7 @@ def torch_arrays(model):
 @needs_grain
 def test_a_run_leaves_out_what_is_damaged_and_knows_its_data(small, tmp_path, capsys):
   root = write(tmp_path / 'images')
-  flags = [f'--data_dir={root}', '--workers=0', '--image_size=32', '--model=vgg11']
+  flags = [f'--data_dir={root}', '--workers=0', '--image_size=64', '--model=vgg11']
   flags += ['--batch_size=6', '--train_epochs=2', '--finetune_steps=0', '--schemes=svd']
   flags += ['--rates=0.3', f'--workdir={tmp_path / "run"}']
 

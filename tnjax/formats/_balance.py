@@ -1,7 +1,7 @@
 """Gauge and scale of a network's arrays: balancing, and random arrays of a given variance."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ def _near(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def random_factors(
-  key: Array, network: Network, variance: float, dtype: jnp.dtype
+  key: Array, network: Network, variance: float, dtype: jnp.dtype, even: Sequence[str] = ()
 ) -> dict[str, Array]:
   """Gaussian arrays whose contraction has mean square `variance` in every draw, up to rounding.
 
@@ -70,6 +70,10 @@ def random_factors(
   taken from the network without forming the dense tensor. All are cut from one draw. Where the
   key is concrete all else is done on the host, so that no network costs a compilation; under a
   trace the same numbers result, up to rounding.
+
+  At every index of the labels `even` the mean square is expected to be the same, given the operands
+  that have them: there the bonds are taken through isometries, or through signs where a bond joins
+  more than two operands.
   """
   counts = _occurrences(network)
   bonds = math.prod(size for x, size in network.sizes if counts[x] > 1)
@@ -82,10 +86,29 @@ def random_factors(
   for name, shape in network.shapes().items():
     size = math.prod(shape)
     arrays[name], drawn = drawn[:size].reshape(shape), drawn[size:]
+  for name, labels in zip(network.names, network.labels):
+    for label in set(labels) & set(even):
+      hyper = any(counts[x] > 2 for x in labels)
+      arrays[name] = std * _evened(arrays[name], labels.index(label), hyper)
   norm = xp.sqrt(_squared_norm(network, arrays).real)
   share = (math.sqrt(variance * entries) / xp.where(norm > 0, norm, 1)) ** (1 / len(arrays))
   found = {n: (a * share).astype(dtype) for n, a in arrays.items()}
   return jax.device_put(found) if xp is np else found
+
+
+def _evened(x: Array, axis: int, hyper: bool) -> Array:
+  """Every slice at an index of an axis, between the bonds before and after it, as an isometry."""
+  xp = namespace(x)
+  if hyper:
+    return xp.sign(x)
+  shape = x.shape
+  slices = xp.moveaxis(x, axis, 0).reshape(
+    shape[axis], math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+  )
+  wide = slices.shape[1] <= slices.shape[2]
+  q = xp.linalg.qr(slices.swapaxes(1, 2) if wide else slices)[0]
+  q = (q.swapaxes(1, 2) if wide else q) * math.sqrt(max(slices.shape[1:]))
+  return xp.moveaxis(q.reshape(shape[axis], *shape[:axis], *shape[axis + 1 :]), 0, axis)
 
 
 def _occurrences(network: Network) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._embed import Embed
 from tnjax.nn._factorised import Factorised, compute_dtype, copied
+from tnjax.nn._joint import JointConv, JointKernels, stacked_kernels
 from tnjax.nn._linear import Linear
 from tnjax.nn._linear_general import LinearGeneral
 from tnjax.nn._linen import to_linen
@@ -12,6 +13,8 @@ __all__ = [
   'Conv',
   'Embed',
   'Factorised',
+  'JointConv',
+  'JointKernels',
   'Linear',
   'LinearGeneral',
   'compute_dtype',
@@ -21,5 +24,6 @@ __all__ = [
   'kinds',
   'refusal',
   'register',
+  'stacked_kernels',
   'to_linen',
 ]

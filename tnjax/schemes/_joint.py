@@ -56,7 +56,7 @@ class Kernel(Parametrization):
   @classmethod
   def of(cls, joint: Parametrization) -> 'Kernel':
     """That of any index: all have the same shapes."""
-    axes = tuple((x, n) for x, n in joint.fold.axes if x[0] != 'a')
+    axes = tuple((x, n) for x, n in joint.fold.axes if x not in joint.fold.stack)
     fold = Fold(tuple(n for _, n in axes), axes, tuple((x,) for x, _ in axes))
     return cls(fold, joint.format, joint.ranks, joint.free, joint.solver, joint)
 
@@ -68,7 +68,7 @@ class Kernel(Parametrization):
 
 def stack_shape(joint: Parametrization) -> tuple[int, ...]:
   """Sizes of the architecture's modes."""
-  return tuple(n for x, n in joint.fold.axes if x[0] == 'a')
+  return joint.fold.shape[: len(joint.fold.stack)]
 
 
 def expand(joint: Parametrization, factors: Mapping[str, Array]) -> list[dict[str, Array]]:
@@ -111,7 +111,7 @@ def _parts(joint: Parametrization) -> tuple[Part, ...]:
   for i, group in enumerate(groups):
     inside = set().union(*(own[name] for name in group))
     outside = set().union(*(labels for name, labels in own.items() if name not in group))
-    stack = tuple(x for x in axes if x[0] == 'a' and x in inside)
+    stack = tuple(x for x in joint.fold.stack if x in inside)
     rest = [x for x, _ in net.sizes if x in inside and (x in axes or x in outside)]
     operands = tuple(name for name in net.names if name in group)
     parts.append(Part(f'part_{i}', operands, stack, tuple(x for x in rest if x not in stack)))

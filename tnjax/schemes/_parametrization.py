@@ -160,12 +160,13 @@ class Parametrization:
   ) -> dict[str, Array]:
     """Random factors whose rebuilt weight has root mean square `std` in every draw.
 
-    Default 1 / sqrt(fan_in), the standard deviation of flax's default (LeCun normal).
+    Default 1 / sqrt(fan_in), the standard deviation of flax's default (LeCun normal). Of a joint
+    tensor all kernels are alike in that.
     """
     shape, key = self.fold.shape, prng_key(key)
-    std = math.prod(shape[:-1]) ** -0.5 if std is None else std
+    std = self.fold.fan_in**-0.5 if std is None else std
     rest = rest_of(key) if self.fold.opaque else key
-    factors = formats.random_factors(rest, self.network, std**2, dtype)
+    factors = formats.random_factors(rest, self.network, std**2, dtype, self.fold.stack)
     if not self.fold.shuffled:
       return factors
     data = index_data(self.fold.permutation, key)

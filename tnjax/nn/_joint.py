@@ -1,0 +1,253 @@
+"""Convolutions whose kernels are one low-rank tensor: T-Net."""
+
+import weakref
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from tnjax.nn._conv import Conv, conv_geometry
+from tnjax.nn._factorised import copied, unsupported
+from tnjax.ops import integers
+from tnjax.schemes import Kernel, Scheme, check_scheme, expand, fit_all, stack_shape
+
+_expanded: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # latest of every JointKernels
+
+
+class JointKernels(nnx.Module):
+  """The kernels of several equally shaped convolutions as one tensor (Kossaifi et al. 2019).
+
+  `JointConv` is a convolution by one of them. Whatever a step or a call contracts of the
+  architecture's modes it contracts once: the first layer that needs its kernel does it for all.
+
+  Args:
+    architecture: sizes of the modes that tell the kernels apart, such as (stacks, depth, pathways,
+      convolutions).
+    in_features, out_features, kernel_size: of every kernel.
+    scheme: `tn.schemes.joint(...)`.
+    kernel_std: root mean square of a kernel at the start; default 1 / sqrt(fan_in). It is that of
+      all kernels together in every draw, and near it of each.
+    param_dtype: of the factors.
+    rngs: source of the `params` key; None for shapes in place of arrays.
+
+  Raises:
+    ValueError: another scheme, or one that does not fit.
+
+  >>> import tnjax as tn
+  >>> rngs, scheme = nnx.Rngs(0), tn.schemes.joint(ranks=(2, 2, 4, 4, 3, 3))
+  >>> kernels = JointKernels((3, 2), 8, 8, (3, 3), scheme=scheme, rngs=rngs)
+  >>> layers = [JointConv(kernels, (i, j), rngs=rngs) for i in range(3) for j in range(2)]
+  >>> x = jnp.ones((1, 5, 5, 8))
+  >>> [bool(jnp.allclose(f(x), f.to_dense()(x), atol=1e-5)) for f in layers[:2]]
+  [True, True]
+  >>> sum(v.size for v in jax.tree.leaves(nnx.state(kernels))), 6 * 8 * 8 * 9
+  (676, 3456)
+  """
+
+  def __init__(
+    self,
+    architecture: Sequence[int],
+    in_features: int,
+    out_features: int,
+    kernel_size: Sequence[int],
+    *,
+    scheme: Scheme,
+    kernel_std: float | None = None,
+    param_dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs | None,
+  ):
+    check_scheme(scheme)
+    if scheme.name != 'joint':
+      raise ValueError(f'scheme={scheme!r} is for one layer; give tn.schemes.joint(...)')
+    shape = (*integers(architecture, 'architecture'), *kernel_size, in_features, out_features)
+    self.scheme = scheme
+    self.parametrization = scheme.bind(shape)
+    self.kernel_size = tuple(kernel_size)
+    self.param_dtype = param_dtype
+    if rngs is None:
+      self.store(self.parametrization.shapes(param_dtype))
+    else:
+      self.store(self.parametrization.init(rngs.params(), kernel_std, param_dtype))
+
+  @property
+  def architecture(self) -> tuple[int, ...]:
+    """Sizes of the architecture's modes."""
+    return stack_shape(self.parametrization)
+
+  def store(self, factors: Mapping[str, Array]) -> None:
+    """Takes other factors."""
+    for name, value in factors.items():
+      setattr(self, name, nnx.Param(value))
+
+  def factors(self) -> dict[str, Array]:
+    """The factors by name."""
+    return {name: getattr(self, name)[...] for name in self.parametrization.names}
+
+  def of(self, index: Sequence[int]) -> dict[str, Array]:
+    """The factors of one kernel; those of all are found at once, and kept while factors stay."""
+    factors, trace = self.factors(), jax.extend.core.get_opaque_trace_state()
+    known = _expanded.get(self)
+    if (
+      known is None
+      or known[0] != trace
+      or any(factors[name] is not own for name, own in known[1].items())
+    ):
+      known = trace, factors, expand(self.parametrization, factors)
+      _expanded[self] = known
+    return known[2][int(np.ravel_multi_index(tuple(index), self.architecture))]
+
+
+class JointConv(Conv):
+  """`nnx.Conv` whose kernel is one of a `JointKernels`, which all layers of it share.
+
+  Args:
+    kernels: what holds the factors.
+    index: of this layer's kernel, one for each mode of the architecture.
+    strides, padding, kernel_dilation, use_bias, dtype, precision, bias_init: as in `nnx.Conv`.
+    rngs: source of the bias's key; None for shapes in place of arrays.
+
+  Raises:
+    ValueError: an index out of range.
+  """
+
+  def __init__(
+    self,
+    kernels: JointKernels,
+    index: Sequence[int],
+    *,
+    strides: int | Sequence[int] | None = 1,
+    padding: str | int | Sequence[int | tuple[int, int]] = 'SAME',
+    kernel_dilation: int | Sequence[int] | None = 1,
+    use_bias: bool = True,
+    dtype: jnp.dtype | None = None,
+    precision: jax.lax.PrecisionLike = None,
+    bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
+    rngs: nnx.Rngs | None = None,
+  ):
+    sizes, index = kernels.architecture, integers(index, 'index', 0)
+    if len(index) != len(sizes) or any(i >= n for i, n in zip(index, sizes)):
+      raise ValueError(f'index={index} must be one of each of the architecture modes {sizes}')
+    self.kernels = kernels
+    self.index = index
+    *self.kernel_size, self.in_features, self.out_features = kernels.parametrization.fold.shape[
+      len(sizes) :
+    ]
+    self.kernel_size = tuple(self.kernel_size)
+    self.strides = strides
+    self.padding = padding
+    self.kernel_dilation = kernel_dilation
+    self.feature_group_count = 1
+    self.use_bias = use_bias
+    self.dtype = dtype
+    self.param_dtype = kernels.param_dtype
+    self.precision = precision
+    conv_geometry(self, (max(self.kernel_size),) * len(self.kernel_size))  # names what does not fit
+    self.dense_class = self.DENSE
+    self.scheme = kernels.scheme
+    self.parametrization = Kernel.of(kernels.parametrization)
+    self.bias = nnx.data(None)
+    if use_bias:
+      shape = (self.out_features,)
+      made = jax.ShapeDtypeStruct(shape, self.param_dtype)
+      self.bias = nnx.Param(
+        made if rngs is None else bias_init(rngs.params(), shape, self.param_dtype)
+      )
+
+  @classmethod
+  def from_dense(
+    cls, convs: Mapping[tuple[int, ...], nnx.Conv], scheme: Scheme, key: Array | None = None
+  ) -> dict[tuple[int, ...], 'JointConv']:
+    """Trained convolutions whose stacked kernels are decomposed as one tensor; biases are copied.
+
+    Args:
+      convs: by index, the dense layers; every combination of indices from 0 on. They may differ in
+        strides, padding, dilation and bias, not in the kernel's shape and dtype.
+      scheme: `tn.schemes.joint(...)`.
+      key: PRNG key, for solvers that draw random numbers.
+
+    Raises:
+      ValueError: a combination that is missing, kernels of unequal shape, a grouped or masked
+        convolution.
+    """
+    check_scheme(scheme)
+    weight = stacked_kernels(convs)
+    layers = cls.abstract_of(convs, scheme.resolve(weight, keys=[key]))
+    kernels = next(iter(layers.values())).kernels
+    (fit,) = fit_all(kernels.parametrization, [weight], [key])
+    kernels.store(fit.factors)
+    for index, layer in layers.items():
+      if layer.use_bias:
+        layer.bias = nnx.Param(copied(convs[index].bias[...]))
+    return layers
+
+  @classmethod
+  def abstract_of(
+    cls, convs: Mapping[tuple[int, ...], nnx.Conv], scheme: Scheme
+  ) -> dict[tuple[int, ...], 'JointConv']:
+    """The layers `from_dense` would give, with shapes in place of arrays; nothing is computed."""
+    sizes = architecture_of(convs)
+    first = next(iter(convs.values()))
+    kernels = JointKernels(
+      sizes,
+      first.in_features,
+      first.out_features,
+      first.kernel_size,
+      scheme=scheme,
+      param_dtype=first.param_dtype,
+      rngs=None,
+    )
+    shared = [n for n in cls.SHARED if n not in _OF_KERNELS]
+    layers = {}
+    for index, conv in convs.items():
+      layers[index] = cls(kernels, index, **{name: getattr(conv, name) for name in shared})
+      layers[index].dense_class = getattr(conv, 'dense_class', type(conv))
+    return layers
+
+  @property
+  def stacked(self) -> tuple[int, ...]:
+    """(): it is one layer."""
+    return ()
+
+  def _load(self) -> dict[str, Array]:
+    return self.kernels.of(self.index)
+
+
+_OF_KERNELS = ('in_features', 'out_features', 'kernel_size', 'feature_group_count', 'param_dtype')
+
+
+def architecture_of(convs: Mapping[tuple[int, ...], nnx.Conv]) -> tuple[int, ...]:
+  """Sizes of the modes of indices that count all layers, which fit together.
+
+  Raises:
+    ValueError: as `JointConv.from_dense`.
+  """
+  if not convs:
+    raise ValueError('convs is empty')
+  sizes = tuple(max(numbers) + 1 for numbers in zip(*convs))
+  for index in np.ndindex(sizes):
+    if index not in convs:
+      raise ValueError(f'convs has no layer {index}; of modes {sizes} it needs every combination')
+  first = next(iter(convs.values()))
+  for index, conv in convs.items():
+    if type(conv) is not type(first) or not isinstance(conv, nnx.Conv):
+      raise ValueError(f'layer {index} is a {type(conv).__name__}; all must be nnx.Conv')
+    if reason := unsupported(conv) or (conv.feature_group_count > 1 and 'it has feature groups'):
+      raise ValueError(f'layer {index} cannot be part of a joint tensor: {reason}')
+    shape, dtype = conv.kernel.shape, conv.kernel.dtype
+    if (shape, dtype) != (first.kernel.shape, first.kernel.dtype):
+      raise ValueError(
+        f'layer {index} has a kernel {dtype}{tuple(shape)}; a joint tensor needs equal ones, as '
+        f'the first, {first.kernel.dtype}{tuple(first.kernel.shape)}'
+      )
+  return sizes
+
+
+def stacked_kernels(convs: Mapping[tuple[int, ...], nnx.Conv]) -> Array:
+  """Their kernels as one tensor (*architecture, *kernel_size, in, out)."""
+  sizes = architecture_of(convs)
+  kernels = jnp.stack([convs[index].kernel[...] for index in np.ndindex(sizes)])
+  return kernels.reshape(*sizes, *kernels.shape[1:])

@@ -20,12 +20,12 @@ def execute(
   """
   groups: dict[tuple, list[Job]] = {}
   for job in jobs.values():
-    weight = job.place.weights[0]
+    weight = job.weights[0]
     alike = (job.parametrization, weight.dtype, weight.sharding, job.key is None)
     groups.setdefault(alike, []).append(job)
   found = {}
   for (parametrization, *_), group in groups.items():
-    weights = [job.place.weights for job in group]
+    weights = [job.weights for job in group]
     keys = [key for job in group for key in job.weight_keys]
     fits = iter(fit_all(parametrization, [w for own in weights for w in own], keys))
     for job, own in zip(group, weights):
@@ -37,7 +37,7 @@ def execute(
 
 def facts(job: Job, fits: list[Fit]) -> dict[str, object]:
   """The fields of a layer's report that are known once it is decomposed."""
-  norms = [_squared_norm(weight) for weight in job.place.weights]
+  norms = [_squared_norm(weight) for weight in job.weights]
   return {
     'squared_error': math.fsum(float(f.relative_error) ** 2 * n for f, n in zip(fits, norms)),
     'squared_norm': math.fsum(norms),

@@ -45,6 +45,12 @@ def factorised(
   """
   made = {}
   for job in jobs.values():
+    if job.joint:
+      layers = nn.JointConv.abstract_of(job.convs, job.scheme)
+      if found is not None:
+        layers[job.joint[0][0]].kernels.store(found[job.path][0].factors)
+      made |= {place.path: layers[at] for at, place in job.joint}
+      continue
     for place in (job.place, *job.shared):
       layer = place.kind.abstract(place.layer, job.scheme)
       if found is not None:

@@ -1,7 +1,9 @@
 """The jobs that rules make of a model's layers."""
 
 import dataclasses
+import functools
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping
 
@@ -11,13 +13,14 @@ from flax import nnx
 from jax import Array
 
 from tnjax import nn, ranks
+from tnjax.compression._joint import Members, members
 from tnjax.compression._patterns import Rules, check_rules, compiled, matches
 from tnjax.compression._report import LayerReport, Report, time_ratio
 from tnjax.compression._times import Times
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
-from tnjax.schemes import Held, Parametrization, Scheme
+from tnjax.schemes import Held, Kernel, Parametrization, Scheme
 
 OBJECTIVES = ('params', 'time')
 
@@ -32,6 +35,7 @@ class Job:
     parametrization: the scheme bound to the weight's shape.
     key: PRNG key of the layer, None where none was given.
     shared: the other layers that use this weight, which get the same factors.
+    joint: all layers whose kernels are one tensor, by their places in it; `place` is the first.
   """
 
   place: Place
@@ -39,6 +43,7 @@ class Job:
   parametrization: Parametrization
   key: Array | None
   shared: tuple[Place, ...] = ()
+  joint: Members = ()
 
   @property
   def path(self) -> str:
@@ -51,8 +56,25 @@ class Job:
     return self.place.copies * self.parametrization.num_params
 
   @property
+  def of_layer(self) -> Parametrization:
+    """That of one layer, to count its work."""
+    return Kernel.of(self.parametrization) if self.joint else self.parametrization
+
+  @property
+  def convs(self) -> dict[tuple[int, ...], nnx.Module]:
+    """The layers of a joint tensor by place."""
+    return {at: place.layer for at, place in self.joint}
+
+  @functools.cached_property
+  def weights(self) -> list[Array | Held]:
+    """What is decomposed."""
+    return [nn.stacked_kernels(self.convs)] if self.joint else self.place.weights
+
+  @property
   def weight_keys(self) -> list[Array | None]:
-    """The keys that go with `place.weights`."""
+    """The keys that go with `weights`."""
+    if self.joint:
+      return [self.key]
     return self.place.kind.keys(self.place.layer, self.key)
 
 
@@ -89,10 +111,14 @@ def make_jobs(
   patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
   reasons, refused, idle, seconds, times = {}, {}, set(), {}, Times(measure)
+  joined: dict[tuple[re.Pattern, Scheme], dict[str, Place]] = {}
   for path, place in places.items():
     pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
     reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
     if scheme is None:
+      continue
+    if scheme.name == 'joint':
+      joined.setdefault((pattern, scheme), {})[path] = place
       continue
     if isinstance(scheme.ranks, ranks.Rule):
       _check_values(place, scheme)
@@ -116,8 +142,22 @@ def make_jobs(
     if pattern not in idle and not any(matches(pattern, job.place) for job in jobs.values()):
       raise ValueError(message)
   jobs = _agreed(jobs, places, reasons)
+  owners = dict(jobs)
+  for (pattern, scheme), own in joined.items():
+    job = _joint_job(pattern, scheme, own, key)
+    found = {p: times.of(place, None, job.of_layer, calls.get(p)) for p, place in own.items()}
+    before, after = sum(place.stored for place in own.values()), job.params
+    ratio = _joint_ratio(found.values())
+    if must_save and after >= before:
+      reasons |= dict.fromkeys(own, f'{scheme.name} would store {after:,} entries for all')
+    elif objective == 'time' and ratio is not None and ratio > 1:
+      reasons |= dict.fromkeys(own, f'{scheme.name} would take {ratio:.2f} times as long in all')
+    else:
+      jobs[job.path] = job
+      owners |= dict.fromkeys(own, job)
+      seconds |= found
   rows = tuple(
-    _row(place, jobs.get(place.leader), reasons[path], calls.get(path), seconds.get(path, {}))
+    _row(place, owners.get(place.leader), reasons[path], calls.get(path), seconds.get(path, {}))
     for path, place in places.items()
   )
   dense = sum(v.size for v in jax.tree.leaves(nnx.state(model, nnx.Param)))
@@ -133,7 +173,8 @@ def check_ready(jobs: Mapping[str, Job]) -> None:
         f'key=None: {job.scheme.name} for {path} draws random numbers; '
         'pass key=jax.random.key(seed)'
       )
-    _check_finite(job.place)
+    for place in (own for _, own in job.joint) if job.joint else (job.place,):
+      _check_finite(place)
 
 
 def _check_values(place: Place, scheme: Scheme) -> None:
@@ -167,6 +208,32 @@ def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
   return Job(place, scheme, scheme.bind(place.kind.weight_shape(place.layer)), key)
 
 
+def _joint_job(
+  pattern: re.Pattern, scheme: Scheme, places: Mapping[str, Place], key: Array | None
+) -> Job:
+  own, first = members(pattern, places), next(iter(places.values()))
+  convs = {at: place.layer for at, place in own}
+  sizes, name = nn.architecture_of(convs), f'rule pattern {pattern.pattern!r} of a joint tensor'
+  if scheme.order not in (None, len(sizes)):
+    raise ValueError(f'{name} has {len(sizes)} groups; its scheme has order={scheme.order}')
+  scheme = dataclasses.replace(scheme, order=len(sizes))
+  key = layer_key(key, first.path)
+  if isinstance(scheme.ranks, ranks.Rule):
+    for place in places.values():
+      _check_values(place, scheme)
+    scheme = scheme.resolve(nn.stacked_kernels(convs), keys=[key])
+  bound = scheme.bind((*sizes, *nn.Conv.weight_shape(first.layer)))
+  return Job(first, scheme, bound, key, joint=own)
+
+
+def _joint_ratio(found: Iterable[Mapping[str, float]]) -> float | None:
+  """Seconds of all layers after over before; None where one's are not known."""
+  found = list(found)
+  if not all(found):
+    return None
+  return sum(own['seconds'] for own in found) / sum(own['dense_seconds'] for own in found)
+
+
 def _agreed(
   jobs: Mapping[str, Job], places: Mapping[str, Place], reasons: dict[str, str]
 ) -> dict[str, Job]:
@@ -194,21 +261,22 @@ def _row(
   seconds: Mapping[str, float],
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
-  layer, owner = place.layer, place.leader == place.path
+  layer, leads = place.layer, place.leader == place.path
+  owner = job.path == place.path if job else leads
   before = layer.parametrization if place.factorised else None
-  after = job.parametrization if job else before
+  after = job.of_layer if job else before
   return LayerReport(
     path=place.path,
     shape=place.shape,
     scheme=job and job.scheme.name,
     ranks=job.parametrization.ranks if job else (),
     params=(job.params if job else place.stored) if owner else 0,
-    dense_params=place.stored if owner else 0,
+    dense_params=place.stored if leads else 0,
     macs=macs_of(place, after, calls),
     dense_macs=macs_of(place, before, calls),
     squared_error=None if job and owner else 0.0,
     squared_norm=None if owner else 0.0,
-    reason=reason if owner or not job else f'weight of {place.leader}',
+    reason=reason if owner or not job else f'{"part" if job.joint else "weight"} of {job.path}',
     was=layer.scheme.name if place.factorised else None,
     rebuilt=_rebuilt(place, after, calls) if after and calls else None,
     **(seconds if job else {}),

@@ -17,7 +17,7 @@ from tnjax.compression import _file
 from tnjax.compression._replace import factorised, replace
 from tnjax.compression._rules import make_jobs
 from tnjax.compression._walk import Place, walk
-from tnjax.schemes import Scheme, Solver, by_name, draw_index
+from tnjax.schemes import Kernel, Scheme, Solver, by_name, draw_index
 
 _PACKAGES = ('tnjax', 'jax', 'flax', 'numpy')
 
@@ -131,6 +131,8 @@ def _describe(place: Place) -> dict[str, Any]:
     'solver': layer.parametrization.solver.as_dict(),
     'leader': place.leader,
   }
+  if isinstance(layer, nn.JointConv):
+    row |= {'joint': place.home, 'position': list(layer.position)}
   if layer.parametrization.fold.shuffled:
     index = np.asarray(layer.index[...])
     if (index == _drawn(layer)).all():  # else it stands in the file itself
@@ -157,26 +159,52 @@ def _architecture(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Mod
       )
     model = models.construct(about['constructor'])
   places, layers = walk(model), {}
+  joined: dict[str, dict[str, Mapping]] = {}
   for path, row in about['layers'].items():
     if path not in places:
       raise ValueError(f'the file has a factorised layer {path!r}, which the model lacks')
-    layers[path] = _layer(places[path], row)
+    if 'joint' in row:
+      joined.setdefault(row['joint'], {})[path] = row
+    else:
+      layers[path] = _layer(places[path], row)
+  for rows in joined.values():
+    layers |= _joint_layers(places, rows)
   for path, row in about['layers'].items():
     if row['leader'] != path:
       layers[path].share_factors(layers[row['leader']])
   return replace(model, layers)
 
 
+def _scheme(row: Mapping[str, Any]) -> tuple[Scheme, Scheme, Solver]:
+  """As it was given, with the ranks that it came to, and how those were found."""
+  scheme = Scheme.from_dict(row['scheme'])
+  exact = dataclasses.replace(scheme, rate=None, ranks=tuple(row['ranks']))
+  return scheme, exact, Solver(**row['solver'])
+
+
 def _layer(place: Place, row: Mapping[str, Any]) -> nn.Factorised:
-  scheme, ranks = Scheme.from_dict(row['scheme']), tuple(row['ranks'])
-  exact = dataclasses.replace(scheme, rate=None, ranks=ranks)
+  scheme, exact, solver = _scheme(row)
   if place.kind is None:
     raise ValueError(f'layer {place.path!r}: {nn.refusal(place.layer)}')
   layer = place.kind.abstract(place.layer, exact)
   layer.scheme = scheme
-  solver = Solver(**row['solver'])
   layer.parametrization = dataclasses.replace(layer.parametrization, solver=solver)
   return layer
+
+
+def _joint_layers(
+  places: Mapping[str, Place], rows: Mapping[str, Mapping[str, Any]]
+) -> dict[str, nn.Factorised]:
+  row = next(iter(rows.values()))
+  scheme, exact, solver = _scheme(row)
+  at = {path: tuple(own['position']) for path, own in rows.items()}
+  found = nn.JointConv.abstract_of({at[path]: places[path].layer for path in rows}, exact)
+  kernels = next(iter(found.values())).kernels
+  kernels.parametrization = dataclasses.replace(kernels.parametrization, solver=solver)
+  kernels.scheme = scheme
+  for layer in found.values():
+    layer.scheme, layer.parametrization = scheme, Kernel.of(kernels.parametrization)
+  return {path: found[at[path]] for path in rows}
 
 
 def _of_old(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Module:

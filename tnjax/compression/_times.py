@@ -31,14 +31,15 @@ class Times:
   def of(
     self,
     place: Place,
-    scheme: Scheme,
+    scheme: Scheme | None,
     bound: Parametrization,
     calls: Mapping[tuple[int, ...], float] | None,
   ) -> dict[str, float]:
     """The fields of a `LayerReport`, as far as they are known.
 
     Nothing where the calls, or how many they are, are not; nothing of look-ups, whose time the
-    planner does not know; of a stack, which is no layer to be called, nothing measured.
+    planner does not know; nothing measured of a stack, which is no layer to be called, nor without
+    a scheme of the layer's own.
     """
     layer, kind = place.layer, place.kind
     if not calls or math.inf in calls.values():
@@ -54,7 +55,7 @@ class Times:
       'seconds': sum(n * forecasts[shape].seconds for shape, n in calls.items()),
       'dense_seconds': sum(n * before[shape] for shape, n in calls.items()),
     }
-    if self._measure and not kind.stack_shape(layer):
+    if self._measure and scheme is not None and not kind.stack_shape(layer):
       both = [self._seconds((kind.abstract(layer, scheme), layer), shape) for shape in calls]
       found['measured_seconds'], found['measured_dense_seconds'] = (
         sum(n * seconds[i] for n, seconds in zip(calls.values(), both)) for i in range(2)

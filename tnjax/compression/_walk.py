@@ -22,7 +22,9 @@ class Place:
   Attributes:
     path: '/'-joined NNX path, the first one of a layer that has several.
     layer: dense or factorised.
-    leader: path of the first layer with the very same weight Variable; its own where it is that.
+    leader: path of the first layer with the very same weight; its own where it is that.
+    home: path of the first layer with the same Variables: the leader, but of a joint tensor, where
+      all layers have the same factors and each a kernel of its own.
     tie: why that Variable has to stay, '' if it may go.
     aliases: the other paths of the layer.
   """
@@ -30,6 +32,7 @@ class Place:
   path: str
   layer: nnx.Module
   leader: str
+  home: str
   tie: str
   aliases: tuple[str, ...] = ()
 
@@ -57,9 +60,9 @@ class Place:
 
   @property
   def stored(self) -> int:
-    """Entries of the weight as it is stored now."""
+    """Entries of the weight as it is stored now; those of a joint tensor by its first layer."""
     if self.factorised:
-      return self.copies * self.layer.parametrization.num_params
+      return 0 if self.home != self.leader else self.copies * self.layer.num_params
     return math.prod(self.shape)
 
   @property
@@ -88,10 +91,10 @@ def walk(model: nnx.Module) -> dict[str, Place]:
   }
   own: dict[tuple[int, ...], set[tuple]] = {}
   for parts, named in layers.items():
-    own.setdefault(_ids(named), set()).update((*parts, name) for name in named)
+    own.setdefault(_ids(named), set()).update((*parts, *name) for name in named)
   uses, normalised = _uses(nodes, twins), _normalised(nodes)
   found: dict[str, Place] = {}
-  leaders: dict[tuple[int, ...], str] = {}
+  leaders: dict[tuple, str] = {}
   for parts, named in layers.items():
     ids, weight = _ids(named), next(iter(named.values()))
     held = (use for v in ids for use in uses[v] if use not in own[ids])
@@ -100,11 +103,17 @@ def walk(model: nnx.Module) -> dict[str, Place]:
       tie = f'its weight is a {type(weight).__name__}, no nnx.Param, so nothing would train factors'
     tie = next((normalised[v] for v in ids if v in normalised), tie)
     path, *others = map(_joined, _aliases(parts, twins))
-    found[path] = Place(path, nodes[parts], leaders.setdefault(ids, path), tie, tuple(others))
+    layer = nodes[parts]
+    home = leaders.setdefault(ids, path)
+    if isinstance(layer, nn.JointConv):
+      leader = leaders.setdefault((*ids, layer.position), path)
+    else:
+      leader = home
+    found[path] = Place(path, layer, leader, home, tie, tuple(others))
   return found
 
 
-def _ids(variables: Mapping[str, nnx.Variable]) -> tuple[int, ...]:
+def _ids(variables: Mapping[tuple[str, ...], nnx.Variable]) -> tuple[int, ...]:
   return tuple(map(id, variables.values()))
 
 
@@ -161,11 +170,11 @@ def _joined(path: tuple) -> str:
   return '/'.join(map(str, path))
 
 
-def weight_variables(module: nnx.Module) -> dict[str, nnx.Variable]:
-  """The weight of a layer, which layers may share, by attribute; several of a factorised one."""
+def weight_variables(module: nnx.Module) -> dict[tuple[str, ...], nnx.Variable]:
+  """The weight of a layer, which layers may share, by its path; several of a factorised one."""
   if isinstance(module, nn.Factorised):
-    return {name: getattr(module, name) for name in module.parametrization.network.names}
-  held = {name: vars(module).get(name) for name in _WEIGHTS}
+    return module.variables()
+  held = {(name,): vars(module).get(name) for name in _WEIGHTS}
   return dict([(n, v) for n, v in held.items() if isinstance(v, nnx.Variable)][:1])
 
 

@@ -3,7 +3,7 @@
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._embed import Embed
 from tnjax.nn._factorised import Factorised, compute_dtype, copied
-from tnjax.nn._joint import JointConv, JointKernels, stacked_kernels
+from tnjax.nn._joint import JointConv, JointKernels, architecture_of, stacked_kernels
 from tnjax.nn._linear import Linear
 from tnjax.nn._linear_general import LinearGeneral
 from tnjax.nn._linen import to_linen
@@ -17,6 +17,7 @@ __all__ = [
   'JointKernels',
   'Linear',
   'LinearGeneral',
+  'architecture_of',
   'compute_dtype',
   'conv_geometry',
   'copied',

@@ -229,6 +229,15 @@ class Factorised(nnx.Module):
     return jax.vmap(p.dense)(flat).reshape(*stack, *self.array_shape(self))
 
   @property
+  def num_params(self) -> int:
+    """Entries of the factors, of one layer of a stack."""
+    return self.parametrization.num_params
+
+  def variables(self) -> dict[tuple[str, ...], nnx.Variable]:
+    """Those of the factors, by their paths in the layer."""
+    return {(name,): getattr(self, name) for name in self.parametrization.network.names}
+
+  @property
   def stacked(self) -> tuple[int, ...]:
     """The further axes of a stack of layers; () for one layer."""
     name, shape = next(iter(self.parametrization.network.shapes().items()))

@@ -106,18 +106,18 @@ class JointConv(Conv):
 
   Args:
     kernels: what holds the factors.
-    index: of this layer's kernel, one for each mode of the architecture.
+    position: of this layer's kernel: an index for each mode of the architecture.
     strides, padding, kernel_dilation, use_bias, dtype, precision, bias_init: as in `nnx.Conv`.
     rngs: source of the bias's key; None for shapes in place of arrays.
 
   Raises:
-    ValueError: an index out of range.
+    ValueError: a position out of range.
   """
 
   def __init__(
     self,
     kernels: JointKernels,
-    index: Sequence[int],
+    position: Sequence[int],
     *,
     strides: int | Sequence[int] | None = 1,
     padding: str | int | Sequence[int | tuple[int, int]] = 'SAME',
@@ -128,11 +128,11 @@ class JointConv(Conv):
     bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
     rngs: nnx.Rngs | None = None,
   ):
-    sizes, index = kernels.architecture, integers(index, 'index', 0)
-    if len(index) != len(sizes) or any(i >= n for i, n in zip(index, sizes)):
-      raise ValueError(f'index={index} must be one of each of the architecture modes {sizes}')
+    sizes, position = kernels.architecture, integers(position, 'position', 0)
+    if len(position) != len(sizes) or any(i >= n for i, n in zip(position, sizes)):
+      raise ValueError(f'position={position} must be one of each of the architecture modes {sizes}')
     self.kernels = kernels
-    self.index = index
+    self.position = position
     *self.kernel_size, self.in_features, self.out_features = kernels.parametrization.fold.shape[
       len(sizes) :
     ]
@@ -208,12 +208,22 @@ class JointConv(Conv):
     return layers
 
   @property
+  def num_params(self) -> int:
+    """Entries of the factors, which all layers of the tensor share."""
+    return self.kernels.parametrization.num_params
+
+  def variables(self) -> dict[tuple[str, ...], nnx.Variable]:
+    """Those of the factors, which all layers of the tensor share."""
+    held = self.kernels
+    return {('kernels', n): getattr(held, n) for n in held.parametrization.network.names}
+
+  @property
   def stacked(self) -> tuple[int, ...]:
     """(): it is one layer."""
     return ()
 
   def _load(self) -> dict[str, Array]:
-    return self.kernels.of(self.index)
+    return self.kernels.of(self.position)
 
 
 _OF_KERNELS = ('in_features', 'out_features', 'kernel_size', 'feature_group_count', 'param_dtype')
@@ -231,19 +241,24 @@ def architecture_of(convs: Mapping[tuple[int, ...], nnx.Conv]) -> tuple[int, ...
   for index in np.ndindex(sizes):
     if index not in convs:
       raise ValueError(f'convs has no layer {index}; of modes {sizes} it needs every combination')
-  first = next(iter(convs.values()))
+  first = _kernel(next(iter(convs.values())))
   for index, conv in convs.items():
-    if type(conv) is not type(first) or not isinstance(conv, nnx.Conv):
-      raise ValueError(f'layer {index} is a {type(conv).__name__}; all must be nnx.Conv')
+    if not isinstance(conv, nnx.Conv | Conv):
+      raise ValueError(f'layer {index} is a {type(conv).__name__}; a joint tensor is of nnx.Conv')
     if reason := unsupported(conv) or (conv.feature_group_count > 1 and 'it has feature groups'):
       raise ValueError(f'layer {index} cannot be part of a joint tensor: {reason}')
-    shape, dtype = conv.kernel.shape, conv.kernel.dtype
-    if (shape, dtype) != (first.kernel.shape, first.kernel.dtype):
+    if _kernel(conv) != first:
       raise ValueError(
-        f'layer {index} has a kernel {dtype}{tuple(shape)}; a joint tensor needs equal ones, as '
-        f'the first, {first.kernel.dtype}{tuple(first.kernel.shape)}'
+        f'layer {index} has a kernel {_kernel(conv)}; a joint tensor needs equal ones, and the '
+        f'first is {first}'
       )
   return sizes
+
+
+def _kernel(conv: nnx.Conv | Conv) -> str:
+  """dtype and shape of the kernel, factorised or not, with values or not."""
+  dtype = conv.param_dtype if isinstance(conv, Conv) else conv.kernel.dtype
+  return f'{jnp.dtype(dtype).name}{Conv.weight_shape(conv)}'
 
 
 def stacked_kernels(convs: Mapping[tuple[int, ...], nnx.Conv]) -> Array:

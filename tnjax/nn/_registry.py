@@ -5,6 +5,7 @@ from flax import nnx
 from tnjax.nn._conv import Conv
 from tnjax.nn._embed import Embed
 from tnjax.nn._factorised import Factorised, unsupported
+from tnjax.nn._joint import JointConv
 from tnjax.nn._linear import Linear
 from tnjax.nn._linear_general import LinearGeneral
 
@@ -46,13 +47,18 @@ def register(dense: type[nnx.Module], factorised: type[Factorised]) -> None:
 
 
 def factorised_kind(layer: nnx.Module) -> type[Factorised] | None:
-  """The class that stands in for a layer, or that it is already; None if there is none."""
+  """The class that stands in for a layer, or that it is already; None if there is none.
+
+  A layer of a joint tensor counts as the `Conv` that it would be alone.
+  """
+  if isinstance(layer, JointConv):
+    return Conv
   return type(layer) if isinstance(layer, Factorised) else _KINDS.get(type(layer))
 
 
 def kinds() -> tuple[type[nnx.Module], ...]:
   """All classes of layers that `factorised_kind` knows, dense and factorised."""
-  return (*_KINDS, *dict.fromkeys(_KINDS.values()))
+  return (*_KINDS, *dict.fromkeys(_KINDS.values()), JointConv)
 
 
 def refusal(layer: nnx.Module) -> str:

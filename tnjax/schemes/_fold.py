@@ -17,9 +17,10 @@ class Fold:
     axes: (label, size) in the weight's own order: spatial 'h', 'w', inputs 's1', 's2', ...,
       outputs 't1', 't2', ... A 1x1 kernel may leave its spatial labels out.
     modes: the labels of every mode of the folded tensor.
-      Labels 'a0', 'a1', ... are of the architecture, in front of a kernel's own: the weight is
-      then of several kernels, (*architecture, *spatial, S, T). Labels 'm0', 'm1', ... have no meaning in the weight: its entries are cut into modes in
-      row-major order, permuted beforehand if shuffled.
+      Labels 'a0', 'a1', ... are of the architecture, in front of a kernel's own: the weight is then
+      of several kernels, (*architecture, *spatial, S, T). Labels 'm0', 'm1', ... have no meaning in
+      the weight: its entries are cut into modes in row-major order, permuted beforehand if
+      shuffled.
     permutation: of the entries: drawn from the 'key' of the weight, or from a seed; None for none.
     kept: modes that Tucker leaves whole.
 

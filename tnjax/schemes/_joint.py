@@ -65,6 +65,11 @@ class Kernel(Parametrization):
     """The factors with input channels, the parts, those with output channels."""
     return _network(self.joint)
 
+  @property
+  def arrays_network(self) -> Network:
+    """The same: of one kernel there is no record."""
+    return self.network
+
 
 def stack_shape(joint: Parametrization) -> tuple[int, ...]:
   """Sizes of the architecture's modes."""

@@ -144,6 +144,8 @@ def _limit(report: Report, **given: float | None) -> tuple[str, int, int]:
 
 def _check_spectrum(job: Job) -> None:
   p = job.parametrization
+  if job.joint:
+    raise ValueError(f'{job.path}: budget does not choose the ranks of a joint tensor; give them')
   if FORMATS[p.format].caps is None:
     told = ', '.join(name for name, row in FORMATS.items() if row.caps)
     raise ValueError(

@@ -167,7 +167,7 @@ def _cells(row: LayerReport) -> tuple[str, ...]:
     '-' if row.macs is None else f'{row.macs:,}',
     '-' if row.macs is None else _work(row),
     '-' if row.time_ratio is None else f'{row.time_ratio:.2f}{" !" * row.slower}',
-    '-' if row.relative_error is None or not row.scheme else f'{row.relative_error:.4f}',
+    f'{row.relative_error:.4f}' if row.scheme and row.squared_norm else '-',
     '-' if not row.num_iters else f'{row.num_iters}{"" if row.converged else " !"}',
   )
 

@@ -144,7 +144,7 @@ def make_jobs(
   jobs = _agreed(jobs, places, reasons)
   owners = dict(jobs)
   for (pattern, scheme), own in joined.items():
-    job = _joint_job(pattern, scheme, own, key)
+    job = _joint_job(pattern, scheme, own, places, key)
     found = {p: times.of(place, None, job.of_layer, calls.get(p)) for p, place in own.items()}
     before, after = sum(place.stored for place in own.values()), job.params
     ratio = _joint_ratio(found.values())
@@ -200,6 +200,8 @@ def _finite(weight: Array | Held) -> bool:
 
 
 def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
+  if isinstance(place.layer, nn.JointConv):
+    raise ValueError(f'its kernel is part of a joint tensor, with {place.home}; tn.to_dense first')
   if reason := place.tie or ('' if place.factorised else nn.refusal(place.layer)):
     raise ValueError(reason)
   key = layer_key(key, place.leader)
@@ -209,9 +211,13 @@ def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
 
 
 def _joint_job(
-  pattern: re.Pattern, scheme: Scheme, places: Mapping[str, Place], key: Array | None
+  pattern: re.Pattern,
+  scheme: Scheme,
+  places: Mapping[str, Place],
+  every: Mapping[str, Place],
+  key: Array | None,
 ) -> Job:
-  own, first = members(pattern, places), next(iter(places.values()))
+  own, first = members(pattern, places, every), next(iter(places.values()))
   convs = {at: place.layer for at, place in own}
   sizes, name = nn.architecture_of(convs), f'rule pattern {pattern.pattern!r} of a joint tensor'
   if scheme.order not in (None, len(sizes)):

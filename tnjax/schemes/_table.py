@@ -133,7 +133,9 @@ def joint(
   Modes are those of the architecture, `order` of them (by `tn.compress` the groups of its pattern;
   default all before a kernel of two spatial modes), then inputs, outputs, height and width, each
   with ranks of its own: `ranks` has one for each with 'tk', as in the paper's tables, those
-  between them with 'tt'. A rank as large as its mode leaves it alone, but its factor counts.
+  between them with 'tt' (also with the ones at its ends). A rank as large as its mode leaves it
+  alone, but its factor counts. Multiply-adds are a layer's, after the architecture's modes, which
+  a step contracts once for all layers.
 
   >>> p = joint(ranks=(2, 2, 2, 2, 96, 96, 3, 3)).bind((4, 4, 3, 2, 3, 3, 128, 128))
   >>> p.num_params

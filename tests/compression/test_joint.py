@@ -1,0 +1,136 @@
+"""Rules that join layers into one tensor: T-Net on a ResNet, one tensor a stage."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+import tnjax as tn
+
+KEY = jax.random.key(0)
+STAGES = (
+  (r'stages/0/(\d+)/conv(\d)', tn.schemes.joint(ranks=(5, 2, 12, 12, 3, 3))),  # 5 x 2
+  (r'stages/[12]/0/.*', None),
+  (r'stages/1/(\d+)/conv(\d)', tn.schemes.joint(ranks=(4, 2, 20, 20, 3, 3))),  # 4 x 2
+  (r'stages/2/(\d+)/conv(\d)', tn.schemes.joint(ranks=(4, 8, 30, 9, 3), format='tt')),
+)
+
+
+def resnet(depth=32):
+  return tn.models.cifar_resnet(depth, rngs=nnx.Rngs(0))
+
+
+call = nnx.jit(lambda model, x: model(x))
+
+
+@pytest.fixture(scope='module')
+def whole():
+  net = resnet()
+  return net, *tn.compress(net, STAGES, KEY, input_shape=(32, 32, 3))
+
+
+def test_a_resnet_has_one_tensor_a_stage(whole):
+  net, small, report = whole
+  assert report.params == sum(a.size for a in jax.tree.leaves(nnx.state(small, nnx.Param)))
+  assert report.dense_params == 464154
+  stored = {row.path: row.params for row in report.compressed if row.params}
+  scheme = tn.schemes.joint(ranks=(5, 2, 12, 12, 3, 3))
+  bound = [scheme.bind((5, 2, 3, 3, 16, 16)), STAGES[2][1].bind((4, 2, 3, 3, 32, 32)),
+           STAGES[3][1].bind((4, 2, 3, 3, 64, 64))]  # fmt: skip
+  assert list(stored.values()) == [p.num_params for p in bound]
+  assert len(report.compressed) == 10 + 8 + 8
+  first = small.stages[0][0].conv1
+  assert all(c.kernels is first.kernels for b in small.stages[0] for c in (b.conv1, b.conv2))
+  lost = norm = 0
+  for old, new in zip(net.stages[1][1:], small.stages[1][1:]):
+    for name in ('conv1', 'conv2'):
+      dense = np.asarray(getattr(old, name).kernel[...], 'float64')
+      lost += np.sum((dense - np.asarray(getattr(new, name).kernel)) ** 2)
+      norm += np.sum(dense**2)
+  row = next(row for row in report.layers if row.path == 'stages/1/1/conv1')
+  np.testing.assert_allclose(row.relative_error**2, lost / norm, rtol=1e-3)
+
+
+def test_saved_loaded_and_rebuilt(whole, tmp_path):
+  _, small, _ = whole
+  x = np.random.default_rng(0).random((2, 32, 32, 3)).astype('float32')
+  y = np.asarray(call(small, x))
+  tn.save(tmp_path / 'a.safetensors', small)
+  for model in (None, small, resnet()):
+    again = tn.load(tmp_path / 'a.safetensors', model=model)
+    np.testing.assert_array_equal(call(again, x), y)
+    assert again.stages[1][1].conv1.kernels is again.stages[1][4].conv2.kernels
+  dense = tn.to_dense(small)
+  assert type(dense.stages[2][3].conv1) is nnx.Conv
+  np.testing.assert_allclose(call(dense, x), y, atol=2e-4 * np.abs(y).max())
+
+
+def test_a_plan_and_a_skeleton_are_of_the_same_shapes(whole):
+  net, small, report = whole
+  plan = tn.compression.plan(nnx.eval_shape(lambda: resnet()), STAGES, input_shape=(32, 32, 3))
+  assert [(r.path, r.params, r.macs) for r in plan.layers] == [
+    (r.path, r.params, r.macs) for r in report.layers
+  ]
+  shapes = [jax.tree.map(lambda a: a.shape, nnx.state(m)) for m in
+            (small, tn.compression.skeleton(net, STAGES))]  # fmt: skip
+  assert shapes[0] == shapes[1]
+
+
+def test_joined_again_as_a_whole(whole):
+  _, small, _ = whole
+  rules = ((STAGES[0][0], tn.schemes.joint(ranks=(5, 2, 8, 8, 3, 3))),)
+  again, report = tn.compress(small, rules)
+  assert report.params == sum(a.size for a in jax.tree.leaves(nnx.state(again, nnx.Param)))
+  assert report.compressed[0].was == 'joint'
+
+
+def test_words_and_numbers_are_modes_in_their_order():
+  class Net(nnx.Module):
+    def __init__(self):
+      rngs = nnx.Rngs(0)
+      names = ('up10', 'in10', 'up9', 'in9')
+      self.ways = nnx.Dict({name: nnx.Conv(4, 4, (3, 3), rngs=rngs) for name in names})
+
+  rules = ((r'ways/(up|in)(\d+)', tn.schemes.joint(ranks=(1, 1, 2, 2, 2, 2))),)
+  small, _ = tn.compress(Net(), rules)
+  assert {name: layer.position for name, layer in small.ways.items()} == {
+    'in9': (0, 0), 'in10': (0, 1), 'up9': (1, 0), 'up10': (1, 1)
+  }  # fmt: skip
+
+
+JOINT = tn.schemes.joint(rate=0.3)
+
+
+@pytest.mark.parametrize(
+  ('rules', 'words'),
+  [
+    (((r'stages/0/.*', JOINT),), 'has no groups'),
+    (((r'stages/0/(\d)/conv\d', JOINT),), 'stages/0/0/conv1 and stages/0/0/conv2 both have 0'),
+    (
+      ((r'stages/0/1/conv2', None), (r'stages/0/(\d)/conv(\d)', JOINT)),
+      'no layer has 1, 2; every combination must occur',
+    ),
+    (((r'stages/(\d)/(\d)/conv(\d)', JOINT),), r'of stages/1/0/conv1 has shape \(3, 3, 16, 32\)'),
+    (((r'(linear)', JOINT),), 'linear is a Linear, no convolution'),
+    (((r'stages/0/(\d)/conv(1)?(2)?', JOINT),), 'a group takes no part in stages/0/0/conv1'),
+    (
+      ((r'stages/0/(\d)/conv(\d)', tn.schemes.joint(rate=0.3, order=1)),),
+      'has 2 groups; its scheme has order=1',
+    ),
+    (((r'stages/0/(\d)/conv(\d)', tn.schemes.joint(ranks=(3, 2))),), 'ranks'),
+  ],
+)
+def test_patterns_that_do_not_join_are_named(rules, words):
+  with pytest.raises(ValueError, match=words):
+    tn.compression.plan(resnet(20), rules)
+
+
+def test_some_layers_of_a_tensor_cannot_go_without_the_others():
+  net = resnet(20)
+  small, _ = tn.compress(net, ((r'stages/0/(\d)/conv(\d)', JOINT),))
+  with pytest.raises(ValueError, match='part of a joint tensor, with stages/0/0/conv1'):
+    tn.compress(small, (('stages/0/1/conv1', tn.schemes.tk(rate=0.1)),))
+  with pytest.raises(ValueError, match='out of one with stages/0/2/conv1, which stays'):
+    tn.compress(small, ((r'stages/0/([01])/conv(\d)', JOINT),))
+  with pytest.raises(ValueError, match='budget does not choose the ranks of a joint tensor'):
+    tn.compression.budget(net, ((r'stages/0/(\d)/conv(\d)', JOINT),), params_ratio=0.5)

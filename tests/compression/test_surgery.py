@@ -216,3 +216,26 @@ def test_arrays_stay_uncommitted_so_that_a_training_step_is_compiled_once():
   small, _ = tn.compress(model, (('layers/0', SVD),))
   for made in (small, tn.to_dense(small)):
     assert not any(a.committed for a in jax.tree.leaves(nnx.state(made)))
+
+
+def test_the_copy_shares_no_buffer_with_the_model():
+  class Scaled(nnx.Linear):
+    """A layer with a Variable beside its weight, which something else holds too."""
+
+    def __init__(self, *args, **kwargs):
+      super().__init__(*args, **kwargs)
+      self.scale = nnx.Param(jnp.ones(()))
+
+  class Net(nnx.Module):
+    def __init__(self):
+      self.first = Scaled(8, 8, rngs=nnx.Rngs(0))
+      self.second = Scaled(8, 8, rngs=nnx.Rngs(1))
+      self.second.scale = self.first.scale
+
+  tn.nn.register(Scaled, tn.nn.Linear)
+  net = Net()
+  small, _ = tn.compress(net, (('first', tn.schemes.svd(ranks=1)),))
+  _, state = nnx.split(small)
+  jax.jit(lambda state: jax.tree.map(lambda a: a + 1, state), donate_argnums=0)(state)
+  for array in jax.tree.leaves(nnx.state(net)):
+    np.asarray(array)  # not deleted

@@ -89,6 +89,50 @@ def test_a_layer_called_twice_takes_twice_as_long_and_a_factorised_one_is_compar
   assert again.dense_seconds == once.seconds
 
 
+def test_layers_that_are_called_without_a_batch_are_measured():
+  class Each(nnx.Module):
+    def __init__(self):
+      self.linear = nnx.Linear(64, 64, rngs=nnx.Rngs(0))
+      self.conv = nnx.Conv(1, 8, (3, 3), rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+      return jax.vmap(self.linear)(x), jax.vmap(self.conv)(x.reshape(-1, 8, 8, 1))
+
+  rules = (('linear', tn.schemes.svd(ranks=2)), ('conv', tn.schemes.tk(ranks=1)))
+  table = tn.compression.plan(Each(), rules, input_shape=(64,), measure=True)
+  assert len(table.compressed) == 2
+  assert all(row.measured_seconds > 0 for row in table.compressed)
+
+
+def test_of_a_stack_the_time_is_expected_and_said_to_be():
+  class Both(nnx.Module):
+    def __init__(self):
+      @nnx.split_rngs(splits=3)
+      @nnx.vmap(in_axes=0, out_axes=0)
+      def stack(rngs):
+        return nnx.Linear(8, 8, rngs=rngs)
+
+      self.stack, self.last = stack(nnx.Rngs(0)), nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+      run = nnx.scan(lambda x, layer: layer(x), in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+      return self.last(run(x, self.stack))
+
+  rules = (('.*', tn.schemes.shuffled(ranks=1)),)
+  table = tn.compression.plan(Both(), rules, input_shape=(8,), measure=True)
+  measured = {row.path: row.measured_seconds is not None for row in table.layers}
+  assert measured == {'last': True, 'stack': False}
+  assert [r.slower for r in table.layers if r.path == 'stack'] == [True]
+  assert '! slower than before, expected here with a batch of 32: stack' in str(table)
+
+
+def test_nothing_is_timed_before_all_is_checked(monkeypatch):
+  monkeypatch.setattr('tnjax.compression._times.measured', None)  # would be called
+  layer = nnx.Linear(8, 8, rngs=nnx.Rngs(0))
+  with pytest.raises(ValueError, match='pass key=jax.random.key'):
+    tn.compress(layer, (('', tn.schemes.shuffled(ranks=1)),), input_shape=(8,), measure=True)
+
+
 def test_what_has_no_time_stays_without():
   class Table(nnx.Module):
     def __init__(self):

@@ -11,6 +11,7 @@ from tnjax.compression._patterns import Rules
 from tnjax.compression._replace import factorised, replace
 from tnjax.compression._report import Report
 from tnjax.compression._rules import check_ready, make_jobs
+from tnjax.compression._times import check_objective, timed
 from tnjax.compression._trace import input_shapes
 
 
@@ -42,8 +43,9 @@ def compress(
       to be slower than before, on this device with a batch of 32.
     objective: 'params': a layer is compressed where that saves parameters; 'time': where it takes
       no longer, too. The latter needs `input_shape`.
-    measure: whether to time every layer before and after, in place of the planner's expectation;
-      compiles two programs for each kind of layer. Needs `input_shape`.
+    measure: whether to time layers before and after, in place of the planner's expectation (but for
+      stacks, joint tensors and look-ups); compiles two programs for each kind of layer. Needs
+      `input_shape`.
     on_layer: called with the path of every layer once it is decomposed, for a progress bar.
 
   Returns:
@@ -63,9 +65,11 @@ def compress(
   >>> report.kernel_params, type(small.layers[0]).__name__, small(jnp.ones((3, 8))).shape
   (32, 'Linear', (3, 2))
   """
+  check_objective(objective, measure, input_shape)
   calls = input_shapes(model, input_shape)
-  jobs, report = make_jobs(model, rules, key, calls, objective=objective, measure=measure)
+  jobs, report = make_jobs(model, rules, key, calls)
   check_ready(jobs)
+  jobs, report = timed(jobs, report, calls, objective, measure)
   found = execute(jobs, on_layer)
   small = replace(model, factorised(jobs, found))
   rows = [
@@ -108,5 +112,6 @@ def plan(
   >>> plan(model, ((r'layers/0', tn.schemes.svd(rate=0.5)),)).params
   40
   """
+  check_objective(objective, measure, input_shape)
   calls = input_shapes(model, input_shape)
-  return make_jobs(model, rules, key, calls, objective=objective, measure=measure)[1]
+  return timed(*make_jobs(model, rules, key, calls), calls, objective, measure)[1]

@@ -8,7 +8,7 @@ from jax import Array
 
 from tnjax import nn
 from tnjax.compression._rules import Job
-from tnjax.compression._walk import walk
+from tnjax.compression._walk import walk, weight_variables
 from tnjax.schemes import Fit
 
 
@@ -19,9 +19,16 @@ def replace(model: nnx.Module, layers: Mapping[str, nnx.Module]) -> nnx.Module:
   shared still are. Weights that go are not copied before.
   """
 
+  places = {path: place for path, place in walk(model).items() if path in layers}
+  weights = {
+    (*filter(None, path.split('/')), *name)
+    for path, place in places.items()
+    for name in weight_variables(place.layer)
+  }
+
   def own(path: tuple, array: Array) -> Array:
-    *parts, name = (str(entry.key) for entry in path if hasattr(entry, 'key'))
-    return array if '/'.join(parts) in layers and name != 'bias' else nn.copied(array)
+    parts = tuple(str(entry.key) for entry in path if hasattr(entry, 'key'))
+    return array if parts in weights else nn.copied(array)
 
   graphdef, state = nnx.split(model)
   made = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(own, state))

@@ -15,14 +15,11 @@ from jax import Array
 from tnjax import nn, ranks
 from tnjax.compression._joint import Members, members
 from tnjax.compression._patterns import Rules, check_rules, compiled, matches
-from tnjax.compression._report import LayerReport, Report, time_ratio
-from tnjax.compression._times import Times
+from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
 from tnjax.schemes import Held, Kernel, Parametrization, Scheme
-
-OBJECTIVES = ('params', 'time')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +46,11 @@ class Job:
   def path(self) -> str:
     """'/'-joined NNX path."""
     return self.place.path
+
+  @property
+  def places(self) -> tuple[Place, ...]:
+    """All layers that it is of."""
+    return tuple(place for _, place in self.joint) or (self.place, *self.shared)
 
   @property
   def params(self) -> int:
@@ -89,28 +91,20 @@ def make_jobs(
   key: Array | None,
   calls: Calls,
   must_save: bool = True,
-  objective: str = 'params',
-  measure: bool = False,
 ) -> tuple[dict[str, Job], Report]:
   """The jobs by path, and the report of what is known before they run.
 
   `calls` are the shapes of the layers' inputs, as `input_shapes` gives them.
 
-  With `must_save`, a layer that would store as many entries as before stays as it is; for the
-  objective 'time', one that would take longer too. With `measure` layers are timed.
+  With `must_save`, a layer that would store as many entries as before stays as it is.
   """
-  if objective not in OBJECTIVES:
-    raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
-  if (measure or objective == 'time') and not calls:
-    what = 'measure=True' if measure else "objective='time'"
-    raise ValueError(f'input_shape=None: {what} needs the shape of one input, without batch')
   if key is not None:
     prng_key(key)
   checked = check_rules(rules)
   places = walk(model)
   patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
-  reasons, refused, idle, seconds, times = {}, {}, set(), {}, Times(measure)
+  reasons, refused, idle = {}, {}, set()
   joined: dict[tuple[re.Pattern, Scheme], dict[str, Place]] = {}
   for path, place in places.items():
     pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
@@ -128,13 +122,8 @@ def make_jobs(
       reasons[path] = str(error)
       refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {error}'
       continue
-    seconds[path] = times.of(place, job.scheme, job.parametrization, calls.get(path))
-    ratio = time_ratio(**seconds[path])
     if must_save and job.params >= place.stored:
       reasons[path] = f'{scheme.name} would store {job.params:,} entries'
-      idle.add(pattern)
-    elif objective == 'time' and ratio is not None and ratio > 1:
-      reasons[path] = f'{scheme.name} would take {ratio:.2f} times as long'
       idle.add(pattern)
     else:
       jobs[path] = job
@@ -145,19 +134,13 @@ def make_jobs(
   owners = dict(jobs)
   for (pattern, scheme), own in joined.items():
     job = _joint_job(pattern, scheme, own, places, key)
-    found = {p: times.of(place, None, job.of_layer, calls.get(p)) for p, place in own.items()}
-    before, after = sum(place.stored for place in own.values()), job.params
-    ratio = _joint_ratio(found.values())
-    if must_save and after >= before:
-      reasons |= dict.fromkeys(own, f'{scheme.name} would store {after:,} entries for all')
-    elif objective == 'time' and ratio is not None and ratio > 1:
-      reasons |= dict.fromkeys(own, f'{scheme.name} would take {ratio:.2f} times as long in all')
+    if must_save and job.params >= sum(place.stored for place in own.values()):
+      reasons |= dict.fromkeys(own, f'{scheme.name} would store {job.params:,} entries for all')
     else:
       jobs[job.path] = job
       owners |= dict.fromkeys(own, job)
-      seconds |= found
   rows = tuple(
-    _row(place, owners.get(place.leader), reasons[path], calls.get(path), seconds.get(path, {}))
+    row_of(place, owners.get(place.leader), reasons[path], calls.get(path))
     for path, place in places.items()
   )
   dense = sum(v.size for v in jax.tree.leaves(nnx.state(model, nnx.Param)))
@@ -173,7 +156,7 @@ def check_ready(jobs: Mapping[str, Job]) -> None:
         f'key=None: {job.scheme.name} for {path} draws random numbers; '
         'pass key=jax.random.key(seed)'
       )
-    for place in (own for _, own in job.joint) if job.joint else (job.place,):
+    for place in job.places:
       _check_finite(place)
 
 
@@ -232,14 +215,6 @@ def _joint_job(
   return Job(first, scheme, bound, key, joint=own)
 
 
-def _joint_ratio(found: Iterable[Mapping[str, float]]) -> float | None:
-  """Seconds of all layers after over before; None where one's are not known."""
-  found = list(found)
-  if not all(found):
-    return None
-  return sum(own['seconds'] for own in found) / sum(own['dense_seconds'] for own in found)
-
-
 def _agreed(
   jobs: Mapping[str, Job], places: Mapping[str, Place], reasons: dict[str, str]
 ) -> dict[str, Job]:
@@ -259,12 +234,11 @@ def _agreed(
   return agreed
 
 
-def _row(
+def row_of(
   place: Place,
   job: Job | None,
   reason: str,
   calls: Mapping[tuple[int, ...], float] | None,
-  seconds: Mapping[str, float],
 ) -> LayerReport:
   """Counts of one layer before and after; what is factorised already counts as it is stored."""
   layer, leads = place.layer, place.leader == place.path
@@ -285,7 +259,6 @@ def _row(
     reason=reason if owner or not job else f'{"part" if job.joint else "weight"} of {job.path}',
     was=layer.scheme.name if place.factorised else None,
     rebuilt=_rebuilt(place, after, calls) if after and calls else None,
-    **(seconds if job else {}),
   )
 
 

@@ -1,84 +1,132 @@
 """How long a layer takes before and after, expected and measured on this device."""
 
+import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
 from flax import nnx
 
+from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._rules import Job, row_of
+from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place
 from tnjax.nn import compute_dtype
-from tnjax.schemes import Parametrization, Scheme
 
+OBJECTIVES = ('params', 'time')
 _BATCH = 32
 _ROUNDS = 5
 _ENOUGH = 0.3  # seconds: quick layers take more turns
 
 
-class Times:
-  """Seconds that the calls of a layer take with a batch of 32, now and as a scheme would store it.
+def check_objective(objective: str, measure: bool, input_shape: Sequence[int] | None) -> None:
+  """Raises ValueError for an unknown objective, or where times would be of inputs of no shape."""
+  if objective not in OBJECTIVES:
+    raise ValueError(f'objective={objective!r} must be one of {", ".join(OBJECTIVES)}')
+  if (measure or objective == 'time') and input_shape is None:
+    what = 'measure=True' if measure else "objective='time'"
+    raise ValueError(f'input_shape=None: {what} needs the shape of one input, without batch')
+
+
+def timed(
+  jobs: Mapping[str, Job], report: Report, calls: Calls, objective: str, measure: bool
+) -> tuple[dict[str, Job], Report]:
+  """The jobs that the objective leaves, and the report with the seconds of their layers.
 
   Args:
-    measure: whether to run them too, with random values: of what is stored shapes are enough.
+    jobs, report: of `make_jobs`.
+    calls: as there.
+    objective: for 'time', jobs whose layers would take longer, in all, go.
+    measure: whether to run the layers too, with random values: of what is stored shapes are enough.
+      Not those of stacks and joint tensors, which are no layers by themselves, nor look-ups.
   """
+  clock, kept = _Clock(), {}
+  rows = {row.path: row for row in report.layers}
+  for path, job in jobs.items():
+    found = {place.path: _expected(place, job, calls.get(place.path)) for place in job.places}
+    if measure and not job.joint:
+      for place in job.places:
+        found[place.path] |= clock.seconds(place, job, calls.get(place.path))
+    timed = {p: dataclasses.replace(rows[p], **seconds) for p, seconds in found.items()}
+    ratio = _ratio_of(timed.values())
+    if objective == 'time' and ratio is not None and ratio > 1:
+      reason = f'{job.scheme.name} would take {ratio:.2f} times as long'
+      for place in job.places:
+        rows[place.path] = row_of(place, None, reason, calls.get(place.path))
+    else:
+      kept[path] = job
+      rows |= timed
+  saved = sum(row.dense_params - row.params for row in rows.values())
+  layers = tuple(rows.values())
+  return kept, Report(layers, report.dense_params - saved, report.dense_params)
 
-  def __init__(self, measure: bool):
-    self._measure = measure
+
+def _ratio_of(rows: Iterable[LayerReport]) -> float | None:
+  """Time after over before of several layers; None where that of one is not known."""
+  pairs = [row.times for row in rows]
+  return None if None in pairs else sum(a for a, _ in pairs) / sum(b for _, b in pairs)
+
+
+def _expected(
+  place: Place, job: Job, calls: Mapping[tuple[int, ...], float] | None
+) -> dict[str, float]:
+  """By the planner; nothing where the calls, or how many they are, are not known, or a time."""
+  if not calls or math.inf in calls.values():
+    return {}
+  layer, kind = place.layer, place.kind
+  after = {shape: kind.forecast(layer, job.of_layer, shape) for shape in calls}
+  if any(found.seconds is None for found in after.values()):
+    return {}
+  before = {shape: found.dense_seconds for shape, found in after.items()}
+  if place.factorised:
+    own = layer.parametrization
+    before = {shape: kind.forecast(layer, own, shape).seconds for shape in calls}
+  return {
+    'seconds': sum(n * after[shape].seconds for shape, n in calls.items()),
+    'dense_seconds': sum(n * before[shape] for shape, n in calls.items()),
+  }
+
+
+class _Clock:
+  """Times layers; those that are alike once."""
+
+  def __init__(self):
     self._known: dict[tuple, list[float]] = {}
 
-  def of(
-    self,
-    place: Place,
-    scheme: Scheme | None,
-    bound: Parametrization,
-    calls: Mapping[tuple[int, ...], float] | None,
+  def seconds(
+    self, place: Place, job: Job, calls: Mapping[tuple[int, ...], float] | None
   ) -> dict[str, float]:
-    """The fields of a `LayerReport`, as far as they are known.
-
-    Nothing where the calls, or how many they are, are not; nothing of look-ups, whose time the
-    planner does not know; nothing measured of a stack, which is no layer to be called, nor without
-    a scheme of the layer's own.
-    """
+    """Of all calls of a layer, now and by a job; nothing where it cannot be called by itself."""
     layer, kind = place.layer, place.kind
-    if not calls or math.inf in calls.values():
+    if not calls or math.inf in calls.values() or kind.stack_shape(layer):
       return {}
-    forecasts = {shape: kind.forecast(layer, bound, shape) for shape in calls}
-    if any(found.seconds is None for found in forecasts.values()):
-      return {}
-    before = {shape: found.dense_seconds for shape, found in forecasts.items()}
-    if place.factorised:
-      own = layer.parametrization
-      before = {shape: kind.forecast(layer, own, shape).seconds for shape in calls}
-    found = {
-      'seconds': sum(n * forecasts[shape].seconds for shape, n in calls.items()),
-      'dense_seconds': sum(n * before[shape] for shape, n in calls.items()),
-    }
-    if self._measure and scheme is not None and not kind.stack_shape(layer):
-      both = [self._seconds((kind.abstract(layer, scheme), layer), shape) for shape in calls]
-      found['measured_seconds'], found['measured_dense_seconds'] = (
-        sum(n * seconds[i] for n, seconds in zip(calls.values(), both)) for i in range(2)
-      )
-    return found
+    if kind.forecast(layer, job.parametrization, next(iter(calls))).seconds is None:
+      return {}  # a look-up, which takes ids
+    layers = kind.abstract(layer, job.scheme), layer
+    both = [self._measured(layers, shape) for shape in calls]
+    after, before = (
+      sum(n * seconds[i] for n, seconds in zip(calls.values(), both)) for i in range(2)
+    )
+    return {'measured_seconds': after, 'measured_dense_seconds': before}
 
-  def _seconds(self, layers: Sequence[nnx.Module], call: Sequence[int]) -> list[float]:
-    """As `measure`; layers that are alike are measured once."""
+  def _measured(self, layers: Sequence[nnx.Module], call: Sequence[int]) -> list[float]:
     split = [nnx.split(layer) for layer in layers]
     arrays = [(a.shape, str(a.dtype)) for a in jax.tree.leaves([state for _, state in split])]
     key = (*(graphdef for graphdef, _ in split), *arrays, *call)
     if key not in self._known:
-      self._known[key] = measure(layers, call)
+      self._known[key] = measured(layers, call)
     return self._known[key]
 
 
-def measure(layers: Sequence[nnx.Module], call: Sequence[int]) -> list[float]:
+def measured(layers: Sequence[nnx.Module], call: Sequence[int]) -> list[float]:
   """Seconds of a forward pass of each layer, compiled, with a batch of 32 inputs of shape `call`.
 
   The layers take turns, and of each the shortest is taken, of five or more.
   """
   rng = np.random.default_rng(0)
-  runs = [_run(layer, (_BATCH * call[0], *call[1:]), rng) for layer in layers]
+  runs = [_run(layer, (_BATCH, *call), rng) for layer in layers]
   for run in runs:  # compiles
     run()
   turns: list[list[float]] = []

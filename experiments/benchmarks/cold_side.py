@@ -135,6 +135,7 @@ def _tensorly(net: nnx.Module, rules: tuple, backend: str) -> dict:
   found = []
 
   def run_all() -> None:
+    found.clear()  # so that two calls hold no more than one
     found[:] = [run(x) for x, run, _ in jobs]
 
   def error() -> float:

@@ -70,6 +70,8 @@ class Benchmark:
     settings = [s for s in settings if s['side'] == 'tnjax' or s['cell'] not in _OURS]
     about = this.provenance() | {'settings': this.config.json()}
     self._grid = grid.Grid(settings, folder, about, {})
+    if any('warm_seconds' not in row for row in self._grid.rows):
+      raise ValueError(f'{folder} has rows of an earlier version; choose another --workdir')
 
   def run(self) -> None:
     """Measures what is not measured yet."""

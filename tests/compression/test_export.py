@@ -95,8 +95,6 @@ def test_stablehlo_is_for_every_platform_and_of_standard_operations(small, tmp_p
   assert called == {'shape_assertion'}
 
 
-# jax2onnx registers a deprecated pytree on import, and its own dependencies warn too.
-@pytest.mark.filterwarnings('ignore')
 def test_onnx_equals_the_model(small, expected, tmp_path):
   runtime = pytest.importorskip('onnxruntime')
   pytest.importorskip('jax2onnx')
@@ -111,6 +109,32 @@ def test_onnx_equals_the_model(small, expected, tmp_path):
 
 def test_the_network_has_what_converters_do_not_know(small):
   assert 'depthwise' in str(jax.make_jaxpr(lambda x: small.cp(x))(jnp.ones((2, *INPUT))))
+
+
+IMAGES = {
+  'cifar_resnet': (8, (32, 32, 3)),
+  'cifar_quick': (None, (32, 32, 3)),
+  'mlp': (None, (28, 28, 1)),
+  'lenet': (None, (28, 28, 1)),
+  'resnet': (18, (64, 64, 3)),
+  'vgg': (11, (64, 64, 3)),
+  'alexnet': (None, (96, 96, 3)),
+}
+
+
+@pytest.mark.parametrize('name', IMAGES)
+def test_every_network_of_ours_leaves_its_batch_open(name):
+  depth, shape = IMAGES[name]
+  make = getattr(tn.models, name)
+  args = () if depth is None else (depth,)
+  model = nnx.eval_shape(lambda: make(*args, rngs=nnx.Rngs(0)))
+  graphdef, state = nnx.split(model)
+  (batch,) = jax.export.symbolic_shape('batch')
+  y = jax.eval_shape(
+    lambda state, x: nnx.merge(graphdef, state, copy=True)(x),
+    state, jax.ShapeDtypeStruct((batch, *shape), 'float32'),
+  )  # fmt: skip
+  assert y.shape[0] == batch
 
 
 class Pairs(nnx.Module):

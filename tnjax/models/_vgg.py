@@ -172,7 +172,7 @@ class FeaturesThenClassifier(nnx.Module):
     if not x.size:
       raise ValueError(f'images has shape {images.shape}; the pools leave nothing of it')
     x = _pooled(x, self.pool)
-    return _through(self.classifier, x.reshape(len(x), -1), train)
+    return _through(self.classifier, x.reshape(x.shape[0], -1), train)
 
 
 class Vgg(FeaturesThenClassifier):

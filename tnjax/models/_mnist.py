@@ -99,7 +99,7 @@ class LeNet(nnx.Module):
     if x.shape[1:] != (28, 28, 1):
       raise ValueError(f'images has shape {x.shape}; it needs (batch, 28, 28, 1)')
     for conv in (self.conv1, self.conv2):
-      x = nnx.max_pool(conv(x), (2, 2), strides=(2, 2))
+      x = nnx.max_pool(conv(x), window_shape=(2, 2), strides=(2, 2))
     return jax.nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 

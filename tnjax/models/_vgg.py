@@ -209,11 +209,11 @@ def _pooled(x: Array, size: int) -> Array:
 
 
 def _halved(x: Array) -> Array:
-  return nnx.max_pool(x, (2, 2), strides=(2, 2))
+  return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 def _overlapping(x: Array) -> Array:
-  return nnx.max_pool(x, (3, 3), strides=(2, 2))
+  return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2))
 
 
 def _dense(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Linear:

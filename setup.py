@@ -12,6 +12,7 @@ EXPERIMENTS = [
 ]
 # torchTT builds against the torch that is there: `make bench` installs torch first.
 BENCH = ['pyttb>=1.8', 'tensorly>=0.9', 'tensorly-torch>=0.5', 'torch>=2.2', 'torchTT>=0.4']
+ONNX = ['jax2onnx>=0.17', 'onnxruntime>=1.24']
 TEST = ['hypothesis>=6.100', 'pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.9,<0.18']
 
 setup(
@@ -25,6 +26,7 @@ setup(
   python_requires='>=3.11',
   install_requires=[
     'absl-py>=2.1',
+    'flatbuffers>=24.3',
     'flax>=0.12.8,<0.13; python_version<"3.12"',
     'flax>=0.12.10,<0.13; python_version>="3.12"',
     'jax>=0.10,<0.13',
@@ -38,6 +40,7 @@ setup(
   extras_require={
     'bench': EXPERIMENTS + BENCH,
     'experiments': EXPERIMENTS,
+    'onnx': ONNX,
     'test': EXPERIMENTS + TEST,
   },
 )

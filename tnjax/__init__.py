@@ -5,7 +5,7 @@ A method is a fold, a format and ranks; see `tnjax.schemes`. Arrays are decompos
 """
 
 from tnjax import compression, contraction, decompositions, formats, models, nn, ops, ranks, schemes
-from tnjax.compression import compress, load, save, to_dense
+from tnjax.compression import compress, export, load, save, to_dense
 from tnjax.decompositions import (
   Decomposition,
   cp_als,
@@ -33,6 +33,7 @@ __all__ = [
   'contraction',
   'cp_als',
   'decompositions',
+  'export',
   'formats',
   'hooi',
   'hosvd',

@@ -6,7 +6,9 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
+from tnjax.contraction import Geometry, lax_only
 from tnjax.contraction._depthwise import depthwise
+from tnjax.contraction._pair import meet
 
 FORMS = pytest.mark.parametrize(
   ('size', 'kernel', 'strides', 'dilation'),
@@ -114,3 +116,15 @@ def test_nothing_in_nothing_out():
     assert [s.shape for s in slopes] == [shape, taps.shape]
   run = jax.jit(jax.vmap(lambda x: depthwise(x, taps, (1, 1), (1, 1))))
   assert run(jnp.ones((0, 1, 5, 5, 4))).size == 0
+
+
+def test_lax_only_has_no_primitive_of_ours_also_where_it_was_traced_before():
+  x, taps = (a.astype('float32') for a in operands((6, 5), (3, 3)))
+  geometry = Geometry.resolve('hw', (3, 3), 2, 'SAME', size=(6, 5))
+  inner = jax.jit(lambda x, taps: meet(x, ('r',), taps, 'hwr', frozenset('r'), geometry)[0])
+  assert 'depthwise' in str(jax.make_jaxpr(inner)(x, taps))
+  y = inner(x, taps)
+  with lax_only(True):
+    assert 'depthwise' not in str(jax.make_jaxpr(inner)(x, taps))
+    np.testing.assert_allclose(inner(x, taps), y, rtol=1e-5, atol=1e-5)
+  assert 'depthwise' in str(jax.make_jaxpr(inner)(x, taps))

@@ -89,3 +89,19 @@ def test_from_dense_dtype_and_errors():
 def test_initial_table_has_the_default_variance_of_flax(name):
   ours = np.asarray(nnx.jit(lambda layer: layer.embedding)(embed(name)))
   np.testing.assert_allclose(np.sqrt(np.mean(ours**2)), 12**-0.5, rtol=1e-4)
+
+
+def test_exports_with_a_symbolic_batch():
+  layer = embed('r_tt')
+  (batch,) = jax.export.symbolic_shape('b')
+  specs = [
+    jax.ShapeDtypeStruct(*given) for given in (((batch, 3), 'int32'), ((batch, 12), 'float32'))
+  ]
+
+  def run(ids, query):
+    return layer(ids), layer.attend(query)
+
+  exported = jax.export.export(jax.jit(run))(*specs)
+  args = jnp.array([[0, 7, 29], [1, 3, 3]]), jnp.ones((2, 12))
+  for a, b in zip(exported.call(*args), run(*args), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

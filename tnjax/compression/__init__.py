@@ -4,6 +4,7 @@ from tnjax.compression._allocate import Allocation, allocate
 from tnjax.compression._budget import budget
 from tnjax.compression._budget_report import BudgetReport, LayerBudget
 from tnjax.compression._compress import compress, plan, skeleton
+from tnjax.compression._export import export
 from tnjax.compression._iterate import Iteration, StepReport, iterate
 from tnjax.compression._reconstruct import Reconstruction, StageRecord, Update, reconstruct
 from tnjax.compression._replace import to_dense
@@ -30,6 +31,7 @@ __all__ = [
   'budget',
   'compress',
   'describe',
+  'export',
   'iterate',
   'load',
   'plan',

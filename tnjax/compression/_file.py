@@ -36,7 +36,7 @@ def write(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: Mapp
   except (TypeError, ValueError) as error:
     raise ValueError(f'notes must be plain data, as JSON can hold it: {error}') from None
   metadata = {'tnjax': text, 'tnjax_sha256': hashlib.sha256(text.encode()).hexdigest()}
-  _write_atomically(pathlib.Path(path), save(stored, metadata))
+  write_atomically(pathlib.Path(path), save(stored, metadata))
 
 
 def read_about(path: str | os.PathLike) -> dict:
@@ -100,7 +100,8 @@ def digest(array: np.ndarray) -> str:
   return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def _write_atomically(path: pathlib.Path, content: bytes) -> None:
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+  """Replaces a file, whose folder is made, as a whole or not at all."""
   path = path.resolve()  # of a link, the file it leads to
   if path.is_dir():
     raise ValueError(f'{path} is a folder; give the path of a file')

@@ -12,6 +12,7 @@ from tnjax.contraction._cost import OBJECTIVES, Pair
 from tnjax.contraction._devices import DEVICES, Device, current_device
 from tnjax.contraction._explain import explain
 from tnjax.contraction._network import Network, contract
+from tnjax.contraction._pair import lax_only
 from tnjax.contraction._problem import Problem
 from tnjax.contraction._schedule import Schedule, execute, schedule
 from tnjax.contraction._search import Step, chain, orders
@@ -40,6 +41,7 @@ __all__ = [
   'execute',
   'explain',
   'ints',
+  'lax_only',
   'orders',
   'pad_input',
   'plan',

@@ -13,6 +13,10 @@ from tnjax.contraction._depthwise import depthwise
 
 Labels = tuple[str, ...]
 
+# `with lax_only(True):` traces without primitives of our own, for converters that know jax's alone;
+# jax traces again what it has traced otherwise.
+lax_only = jax.make_user_context(False)
+
 
 def merge(
   a: Array, a_labels: Labels, b: Array, b_labels: Labels, keep: frozenset[str], precision: object
@@ -52,7 +56,8 @@ def meet(
     product = _einsum(x, (*axes, *x_labels), factor, factor_labels, out, precision)
     return product, (*only_x, *kept, *new)
   local = geometry.without([a for a in geometry.spatial if a not in convolved])
-  if len(kept) == len(shared) and not new and jax.default_backend() == 'cpu':
+  depthwise_here = jax.default_backend() == 'cpu' and not lax_only.value
+  if len(kept) == len(shared) and not new and depthwise_here:
     return _shifted(x, x_labels, factor, factor_labels, local), x_labels
   return _convolved(x, x_labels, factor, factor_labels, (only_x, kept, new), local, precision)
 

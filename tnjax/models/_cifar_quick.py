@@ -58,4 +58,4 @@ class CifarQuick(nnx.Module):
     x = jax.nn.relu(nnx.max_pool(self.conv1(images), **pool))
     for conv in (self.conv2, self.conv3):
       x = nnx.avg_pool(jax.nn.relu(conv(x)), **pool, count_include_pad=False)
-    return self.linear2(jax.nn.relu(self.linear1(x.reshape(len(x), -1))))
+    return self.linear2(jax.nn.relu(self.linear1(x.reshape(x.shape[0], -1))))

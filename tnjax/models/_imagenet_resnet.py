@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -144,7 +145,9 @@ class ResNet(nnx.Module):
     if index == 0:
       x = self.conv1(normalised(checked(x, len(self.mean)), self.mean, self.std))
       x = jax.nn.relu(self.bn1(x, use_running_average=not train))
-      x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+      # Nothing is below 0 here, so zeros are as good as a pool's own padding, which jax2onnx drops.
+      x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+      x = nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2))
     for block in self.stages[index]:
       x = block(x, train)
     return x

@@ -74,7 +74,7 @@ class Mlp(nnx.Module):
   def stage(self, x: Array, index: int, train: bool = False) -> Array:
     """The output of a hidden layer, given that of the one before; the first takes images."""
     del train
-    return jax.nn.relu(self.layers[index](x.reshape(len(x), -1)))
+    return jax.nn.relu(self.layers[index](x.reshape(x.shape[0], -1)))
 
 
 class LeNet(nnx.Module):
@@ -99,8 +99,8 @@ class LeNet(nnx.Module):
     if x.shape[1:] != (28, 28, 1):
       raise ValueError(f'images has shape {x.shape}; it needs (batch, 28, 28, 1)')
     for conv in (self.conv1, self.conv2):
-      x = nnx.max_pool(conv(x), (2, 2), strides=(2, 2))
-    return jax.nn.relu(self.hidden(x.reshape(len(x), -1)))
+      x = nnx.max_pool(conv(x), window_shape=(2, 2), strides=(2, 2))
+    return jax.nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 
 def _conv(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Conv:

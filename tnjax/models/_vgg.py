@@ -172,7 +172,7 @@ class FeaturesThenClassifier(nnx.Module):
     if not x.size:
       raise ValueError(f'images has shape {images.shape}; the pools leave nothing of it')
     x = _pooled(x, self.pool)
-    return _through(self.classifier, x.reshape(len(x), -1), train)
+    return _through(self.classifier, x.reshape(x.shape[0], -1), train)
 
 
 class Vgg(FeaturesThenClassifier):
@@ -209,11 +209,11 @@ def _pooled(x: Array, size: int) -> Array:
 
 
 def _halved(x: Array) -> Array:
-  return nnx.max_pool(x, (2, 2), strides=(2, 2))
+  return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 def _overlapping(x: Array) -> Array:
-  return nnx.max_pool(x, (3, 3), strides=(2, 2))
+  return nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2))
 
 
 def _dense(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Linear:

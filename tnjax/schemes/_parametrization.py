@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -216,8 +217,7 @@ class Parametrization:
     if self.fold.opaque or groups > 1:
       y = contraction.convolve(x, self.dense(factors, precision), groups, geometry, precision)
     else:
-      batch = x.shape[0] if isinstance(x.shape[0], int) else _TYPICAL  # symbolic, in jax.export
-      problem = self._problem(geometry, batch, x.shape[1:-1])
+      problem = self._problem(geometry, _known(x.shape[0]), x.shape[1:-1])
       y = contraction.apply(problem, factors, x, precision)
     return y.reshape(*lead, *y.shape[1:])
 
@@ -266,7 +266,7 @@ class Parametrization:
     >>> bool(jnp.allclose(p.rows(factors, ids), p.dense(factors)[ids], atol=1e-5))
     True
     """
-    if self.rows_rebuild(ids.size):
+    if self.rows_rebuild(_known(ids.size)):
       return self.dense(factors)[ids]
     net, sizes = self.network, dict(self.fold.axes)
     digits = jnp.unravel_index(ids.ravel(), [sizes[a] for a in self.fold.inputs])
@@ -291,9 +291,14 @@ class Parametrization:
     if self.fold.opaque:
       return jnp.matmul(x, self.dense(factors).T, precision=precision)
     batch = math.prod(x.shape[:-1])
-    problem = Problem(self.network, self.fold.outputs, self.fold.inputs, batch=batch)
+    problem = Problem(self.network, self.fold.outputs, self.fold.inputs, batch=_known(batch))
     y = contraction.apply(problem, factors, x.reshape(batch, self.fold.shape[-1]), precision)
     return y.reshape(*x.shape[:-1], self.fold.shape[0])
+
+
+def _known(batch: Any) -> int:
+  """A number of inputs to choose by; in `jax.export` it may be symbolic."""
+  return batch if isinstance(batch, int) else _TYPICAL
 
 
 @dataclasses.dataclass(frozen=True)

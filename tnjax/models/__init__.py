@@ -2,6 +2,7 @@
 
 from tnjax.models._cifar_quick import CifarQuick, cifar_quick
 from tnjax.models._constructor import construct, constructor
+from tnjax.models._hourglass import Hourglass, hourglass
 from tnjax.models._imagenet_resnet import ResNet, resnet
 from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CIFAR_MEAN, CIFAR_STD, CifarResNet, cifar_resnet
@@ -20,6 +21,7 @@ __all__ = [
   'CIFAR_STD',
   'CifarQuick',
   'CifarResNet',
+  'Hourglass',
   'LeNet',
   'Mlp',
   'ResNet',
@@ -31,6 +33,7 @@ __all__ = [
   'construct',
   'constructor',
   'fetch_weights',
+  'hourglass',
   'import_torch',
   'lenet',
   'mlp',

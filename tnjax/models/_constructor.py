@@ -6,6 +6,7 @@ from typing import Any
 from flax import nnx
 
 from tnjax.models._cifar_quick import CifarQuick, cifar_quick
+from tnjax.models._hourglass import Hourglass, hourglass
 from tnjax.models._imagenet_resnet import ResNet, resnet
 from tnjax.models._mnist import LeNet, Mlp, lenet, mlp
 from tnjax.models._resnet import CifarResNet, cifar_resnet
@@ -15,6 +16,7 @@ _CONSTRUCTORS = {
   'alexnet': (alexnet, AlexNet),
   'cifar_quick': (cifar_quick, CifarQuick),
   'cifar_resnet': (cifar_resnet, CifarResNet),
+  'hourglass': (hourglass, Hourglass),
   'lenet': (lenet, LeNet),
   'mlp': (mlp, Mlp),
   'resnet': (resnet, ResNet),

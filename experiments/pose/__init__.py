@@ -1,0 +1,1 @@
+"""T-Net: an hourglass network in one tensor; its sizes, exactly."""

@@ -49,7 +49,7 @@ def lsp(root, count=10):
 
 
 def mpii_person(i, joints, **changes):
-  """An entry of the JSON: person 1 + i % 2 of image 1 + i // 2; joint 1 lacks, joint 3 is occluded."""
+  """An entry of the JSON: of two an image. Joint 1 lacks, joint 3 is occluded."""
   flags = np.ones(16)
   flags[[1, 3]] = 0
   joints = np.where(np.arange(16)[:, None] == 1, 0, joints)

@@ -11,27 +11,21 @@ import numpy as np
 from experiments.common import pictures, results
 from experiments.common.data import Dataset, stratified
 from experiments.common.pictures import Files
-from experiments.common.stream import Stream, grain
+from experiments.common.stream import Streams, grain
 
 SIZE = 224
 _HELD_OUT = 10_000  # of ImageNet's training images: ten a class
 _AT_ONCE = 100  # images in evaluation
 
 
-class Folder:
+class Folder(Streams):
   """Images in files, with what jobs use of `data.Dataset`.
 
   Args:
     root: folder of the files.
     num_classes: how many classes there are.
     splits: the files for training, validation and test.
-    size: rows and columns of an image once it is cut.
-    workers: processes that decode; 0 for this one alone.
-    tell: is given a line for every file that is skipped.
-
-  Attributes:
-    skipped: names of the files that hold no whole image, as far as they were met. They count for
-      nothing: not in a loss, nor in an accuracy.
+    size, workers, tell: see `stream.Streams`.
   """
 
   scale = 255.0
@@ -45,12 +39,10 @@ class Folder:
     workers: int,
     tell: Callable[[str], None],
   ):
+    super().__init__(root, size, workers, tell)
     self.num_classes = num_classes
-    self.size = size
-    self.skipped = []
-    self._root, self._workers, self._tell = root, workers, tell
-    self._streams = []
-    self.train, self.validation, self.test = (Split(self, files) for files in splits)
+    read = functools.partial(pictures.evaluated, size=size)
+    self.train, self.validation, self.test = (Split(self, files, read) for files in splits)
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -62,34 +54,22 @@ class Folder:
     splits = (self.train.files, self.validation.files, self.test.files)
     return results.fingerprint(*(a for files in splits for a in (files.names, files.sizes)))
 
-  def stream(self, found: object, size: int, drop_remainder: bool = False) -> Stream:
-    """Batches of so many from a `grain.MapDataset` of `pictures.Picture`."""
-    collect = functools.partial(pictures.collected, count=size, size=self.size)
-    found = found.batch(size, drop_remainder=drop_remainder, batch_fn=collect)
-    self._streams.append(Stream(found, self._workers, self._skip))
-    return self._streams[-1]
-
-  def close(self) -> None:
-    """Ends the workers; reading on would start others."""
-    for stream in self._streams:
-      stream.close()
-
-  def _skip(self, path: str, failure: str) -> None:
-    name = os.path.relpath(path, self._root).encode(errors='replace').decode()
-    if name not in self.skipped:
-      self.skipped.append(name)
-      self._tell(f'skipped {name}: {failure}')
-
 
 Data = Dataset | Folder  # in memory, or in files
 
 
 class Split:
-  """Some files of a folder."""
+  """Some files of a folder.
 
-  def __init__(self, folder: Folder, files: Files):
+  Args:
+    folder: whose workers read them.
+    files: which.
+    read: makes a `pictures.Picture` of (path, label), as networks are measured with it.
+  """
+
+  def __init__(self, folder: Streams, files: Files, read: Callable):
     self.files = files
-    self._folder = folder
+    self._folder, self._read = folder, read
     self._streams = {}
 
   def __len__(self) -> int:
@@ -103,8 +83,7 @@ class Split:
     """
     size = min(size, _AT_ONCE, len(self))
     if size not in self._streams:
-      found = grain().MapDataset.source(self.files)
-      found = found.map(functools.partial(pictures.evaluated, size=self._folder.size))
+      found = grain().MapDataset.source(self.files).map(self._read)
       self._streams[size] = self._folder.stream(found, size)
     stream, count = self._streams[size], -(-len(self) // size)
     start = -(-stream.next // count) * count  # a pass that was broken off is not gone on with

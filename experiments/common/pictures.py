@@ -58,7 +58,7 @@ class Picture(NamedTuple):
 
 def evaluated(file: tuple[str, int], size: int) -> Picture:
   """A file as networks are measured with it: see `centred`."""
-  return _read(file, lambda image: centred(image, size))
+  return read(file, lambda image: centred(image, size))
 
 
 def augmented(file: tuple[str, int], rng: np.random.Generator, size: int) -> Picture:
@@ -71,7 +71,7 @@ def augmented(file: tuple[str, int], rng: np.random.Generator, size: int) -> Pic
     image = image.crop(random_box(*image.size, rng)).resize((size, size), Image.Resampling.BILINEAR)
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else image
 
-  return _read(file, transform)
+  return read(file, transform)
 
 
 def centred(image: Image.Image, size: int) -> Image.Image:
@@ -98,6 +98,24 @@ def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, 
   w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
   left, top = (width - w) // 2, (height - h) // 2
   return left, top, left + w, top + h
+
+
+def read(file: tuple[str, int], transform: Callable) -> Picture:
+  """A file, its image in RGB handed to `transform`.
+
+  One that cannot be opened ends the run; one that holds no whole image is a failure.
+  """
+  path, label = file
+  content = pathlib.Path(path).read_bytes()
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # odd EXIF, odd transparency: not what is wanted of them
+      with Image.open(io.BytesIO(content)) as image:
+        return Picture(path, label, np.asarray(transform(image.convert('RGB'))), '')
+  except MemoryError:
+    raise
+  except Exception as error:  # each format raises kinds of its own
+    return Picture(path, label, None, ' '.join(str(error).split()) or type(error).__name__)
 
 
 def collected(pictures: Sequence[Picture], count: int, size: int) -> dict:
@@ -131,18 +149,3 @@ def begin(*_: int) -> None:
 def _end_with_parent() -> None:
   multiprocessing.parent_process().join()
   os._exit(1)
-
-
-def _read(file: tuple[str, int], transform: Callable) -> Picture:
-  """A file that cannot be opened ends the run; one that holds no whole image is a failure."""
-  path, label = file
-  content = pathlib.Path(path).read_bytes()
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # odd EXIF, odd transparency: not what is wanted of them
-      with Image.open(io.BytesIO(content)) as image:
-        return Picture(path, label, np.asarray(transform(image.convert('RGB'))), '')
-  except MemoryError:
-    raise
-  except Exception as error:  # each format raises kinds of its own
-    return Picture(path, label, None, ' '.join(str(error).split()) or type(error).__name__)

@@ -1,5 +1,7 @@
 """Batches that worker processes make, by their number: Grain's part in reading images."""
 
+import functools
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +22,7 @@ def grain() -> object:
     import grain
   except ImportError as error:
     raise ValueError(
-      f"--dataset=imagenet needs the package {error.name}: pip install 'tnjax[experiments]'"
+      f"--dataset: images in files need the package {error.name}: pip install 'tnjax[experiments]'"
     ) from None
   return grain
 
@@ -76,3 +78,42 @@ class Stream:
     found = self._batches.slice(slice(number, None)).to_iter_dataset(alone)
     several = grain().MultiprocessingOptions(self._workers, per_worker_buffer_size=_AHEAD)
     return iter(found.mp_prefetch(several, worker_init_fn=pictures.begin))
+
+
+class Streams:
+  """The streams over the files of one folder, and what they skipped.
+
+  Args:
+    root: folder of the files.
+    size: rows and columns of an image once it is cut.
+    workers: processes that decode; 0 for this one alone.
+    tell: is given a line for every file that is skipped.
+
+  Attributes:
+    skipped: names of the files that hold no whole image, as far as they were met. They count for
+      nothing: not in a loss, nor in a metric.
+  """
+
+  def __init__(self, root: str, size: int, workers: int, tell: Callable[[str], None]):
+    self.size = size
+    self.skipped = []
+    self._root, self._workers, self._tell = root, workers, tell
+    self._streams = []
+
+  def stream(self, found: object, size: int, drop_remainder: bool = False) -> Stream:
+    """Batches of so many from a `grain.MapDataset` of `pictures.Picture`."""
+    collect = functools.partial(pictures.collected, count=size, size=self.size)
+    found = found.batch(size, drop_remainder=drop_remainder, batch_fn=collect)
+    self._streams.append(Stream(found, self._workers, self._skip))
+    return self._streams[-1]
+
+  def close(self) -> None:
+    """Ends the workers; reading on would start others."""
+    for stream in self._streams:
+      stream.close()
+
+  def _skip(self, path: str, failure: str) -> None:
+    name = os.path.relpath(path, self._root).encode(errors='replace').decode()
+    if name not in self.skipped:
+      self.skipped.append(name)
+      self._tell(f'skipped {name}: {failure}')

@@ -1,1 +1,1 @@
-"""T-Net: an hourglass network in one tensor; its sizes, exactly."""
+"""T-Net: human pose by a stacked hourglass whose kernels are slices of one tensor."""

@@ -1,0 +1,43 @@
+"""Joints of the data sets: their order and what mirrors what."""
+
+import numpy as np
+import pytest
+
+from experiments.pose.people import LSP, MPII, around, sizes_of
+
+
+def test_joints_are_in_the_official_order():
+  assert LSP.names[:6] == MPII.names[:6]
+  assert (LSP.index('right wrist'), LSP.index('left shoulder'), LSP.index('head top')) == (6, 9, 13)
+  assert (MPII.index('pelvis'), MPII.index('thorax'), MPII.index('head top')) == (6, 7, 9)
+  assert MPII.names[10:13] == LSP.names[6:9]
+  assert np.flatnonzero(~MPII.scored).tolist() == [6, 7]
+  assert LSP.scored.all()
+
+
+@pytest.mark.parametrize('layout', [LSP, MPII])
+def test_mirrored_joints_change_sides_and_bones_stay(layout):
+  mirror = np.array(layout.mirror)
+  assert (mirror[mirror] == np.arange(len(layout.names))).all()
+  for name, other in zip(layout.names, mirror):
+    assert (layout.names[other] == name) == (not name.startswith(('left', 'right')))
+  bones = {frozenset(bone) for bone in layout.bones}
+  assert {frozenset(mirror[list(bone)].tolist()) for bone in bones} == bones
+  assert {joint for bone in bones for joint in bone} == set(range(len(layout.names)))
+  if layout is MPII:  # the pairs of the official flip
+    assert {(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)} <= set(enumerate(layout.mirror))
+
+
+def test_boxes_of_too_few_joints_are_empty():
+  joints = np.array([[[5.0, 7.0], [9.0, 9.0]]] * 2)
+  found = around(joints, np.array([[True, False], [False, False]]))
+  assert found.tolist() == [[5, 7, 0], [0, 0, 0]]
+
+
+def test_missing_files_are_named_and_counted(tmp_path):
+  (tmp_path / 'a').write_bytes(b'four')
+  assert sizes_of(str(tmp_path), [b'a', b'a']).tolist() == [4, 4]
+  with pytest.raises(FileNotFoundError, match=r'b is missing$'):
+    sizes_of(str(tmp_path), [b'a', b'b', b'b'])
+  with pytest.raises(FileNotFoundError, match='b is missing, and 1 others of 3'):
+    sizes_of(str(tmp_path), [b'a', b'b', b'c'])

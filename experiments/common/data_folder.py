@@ -1,5 +1,6 @@
 """ImageNet, or any images in class folders: which files there are, and batches of them."""
 
+import concurrent.futures
 import functools
 import itertools
 import os
@@ -71,8 +72,8 @@ class Folder:
 
   def close(self) -> None:
     """Ends the workers; reading on would start others."""
-    for stream in self._streams:
-      stream.close()
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # each waits for its workers
+      list(pool.map(Stream.close, self._streams))
 
   def _skip(self, path: str, failure: str) -> None:
     name = os.path.relpath(path, self._root).encode(errors='replace').decode()

@@ -9,7 +9,6 @@ from typing import Self
 
 from flax import nnx
 
-import tnjax as tn
 from experiments.classifier import network
 from experiments.common import config, data, data_folder, data_mnist, job, mesh, results
 from experiments.common.config import at_least, field, one_of
@@ -18,8 +17,11 @@ _DEFAULTS = {
   'digits': {'model': 'resnet8', 'train_epochs': 15, 'finetune_epochs': 5, 'batch_size': 64},
   'cifar10': {'model': 'resnet32', 'train_epochs': 100, 'finetune_epochs': 1, 'batch_size': 128},
   'mnist': {'model': 'lenet', 'train_epochs': 3, 'finetune_epochs': 1, 'batch_size': 128},
-  'imagenet': {'model': 'vgg16', 'train_epochs': 90, 'finetune_epochs': 1, 'batch_size': 128},
-}
+  'imagenet': {
+    'model': 'vgg16', 'train_epochs': 90, 'finetune_epochs': 1, 'batch_size': 128,
+    'image_size': data_folder.SIZE,
+  },
+}  # fmt: skip
 _SOURCES = {
   'cifar10': (data.download_cifar10, data.cifar10),
   'mnist': (data_mnist.download_mnist, data_mnist.mnist),
@@ -67,7 +69,8 @@ class Config(config.Config):
   model: str | None = field(
     None,
     'Network: resnet<depth> (He et al. v1, padded shortcuts) or resnet<depth>_v2 '
-    '(pre-activation, projections), depth 8, 14, 20, 32, ...; for mnist lenet or mlp; for imagenet '
+    '(pre-activation, projections), depth 8, 14, 20, 32, ...; for cifar10 also vgg11, 13, 16, 19 '
+    '(or with _quarter, of the width); for mnist lenet or mlp; for imagenet '
     "torchvision's vgg11, 13, 16, 19 (or with _bn), alexnet, resnet18, 34, 50, 101, 152. Default "
     'resnet8 for digits, resnet32 for cifar10, lenet for mnist, vgg16 for imagenet.',
   )
@@ -124,8 +127,7 @@ class Config(config.Config):
     if self.layers is None:
       found['layers'] = network.layers(found.get('model', self.model), self.dataset)
     if self.weights is not None:
-      found['weights'] = local('weights', self.weights)
-      found['weights_sha256'] = results.sha256(found['weights'])
+      found['weights_sha256'] = results.sha256(local('weights', self.weights))
     return dataclasses.replace(super().resolved(), **found)
 
   def check_data(self) -> None:
@@ -143,32 +145,32 @@ class Config(config.Config):
         raise ValueError(f'--{name} goes with --dataset=imagenet')
 
 
-def local(flag: str, path: str) -> str:
-  """The path of weights that a flag names, fetched if they are those of 'hf:OWNER/NAME'.
+def local(flag: str, path: str) -> pathlib.Path:
+  """The file of the weights that a flag names, see `network.file`.
 
   Raises:
-    ValueError, FileNotFoundError: they cannot be fetched, or do not exist.
+    ValueError, FileNotFoundError: it cannot be fetched, or does not exist.
   """
-  if path.startswith('hf:'):
-    try:
-      return str(tn.models.fetch_weights(path))
-    except ValueError as error:
-      raise ValueError(f'--{flag}: {error}') from None
-  if not pathlib.Path(path).is_file():
+  try:
+    found = pathlib.Path(network.file(path))
+  except ValueError as error:
+    raise ValueError(f'--{flag}: {error}') from None
+  if not found.is_file():
     raise FileNotFoundError(f'--{flag}={path} does not exist')
-  return path
+  return found
 
 
 def loader(this: job.Job) -> Callable[[int], data_folder.Data]:
   """Gives the data set of a seed; fetches it first where --download says so."""
-  workers = this.enter(contextlib.ExitStack())
+  folders = []
 
   @functools.lru_cache(maxsize=1)
   def load(seed: int) -> data_folder.Data:
-    workers.close()  # those of another seed
+    for folder in folders:
+      folder.close()  # workers of another seed; whoever still reads it starts them again
     found = _load(this, seed)
     if isinstance(found, data_folder.Folder):
-      workers.callback(found.close)
+      folders.append(this.enter(contextlib.closing(found)))
     return found
 
   return load

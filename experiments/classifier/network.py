@@ -49,7 +49,10 @@ def build(name: str, dataset: str, seed: int, num_classes: int = 10) -> nnx.Modu
     return _cifar_vgg(int(found[1]), 4 if found[2] else 1, seed, num_classes)
   found = re.fullmatch(r'resnet(\d{1,4})(_v2)?', name)
   if not found:
-    raise ValueError(f'--model={name} must be resnet<depth> or resnet<depth>_v2')
+    names = 'resnet<depth> or resnet<depth>_v2'
+    if dataset == 'cifar10':
+      names += ', or vgg11, 13, 16, 19, each also with _quarter'
+    raise ValueError(f'--model={name} must be {names}')
   depth, v2 = found.groups()
   options = {'version': 2, 'shortcut': 'projection'} if v2 else {}
   if dataset == 'digits':  # one kernel shape, so that each scheme is compiled once
@@ -77,18 +80,30 @@ def layers(name: str, dataset: str) -> str:
   return 'layer[1-4]/.*' if dataset == 'imagenet' else 'stages/.*'
 
 
+def file(path: str | pathlib.Path) -> str | pathlib.Path:
+  """The file that a path is of, fetched if need be where it is 'hf:OWNER/NAME', as which it may be
+  given everywhere here.
+
+  Raises:
+    ValueError: it cannot be fetched.
+  """
+  return tn.models.fetch_weights(path) if str(path).startswith('hf:') else path
+
+
 def description(path: str | pathlib.Path) -> dict | None:
-  """What the job noted in a file of its own; None for any other file.
+  """What the job noted in a file of its own; None for any other file. 'image_size' is not in those
+  from before there was ImageNet.
 
   Raises:
     ValueError: one of ours that is damaged.
   """
   if not _ours(path):
     return None
-  about = tn.compression.describe(path)
+  about = tn.compression.describe(file(path))
   notes = about.get('notes', about)  # before tn.save, the notes were all there was
   if isinstance(notes, dict):
-    if notes.keys() >= _NOTES.keys() and all(isinstance(notes[n], k) for n, k in _NOTES.items()):
+    known = _NOTES | {'image_size': int | None} if 'image_size' in notes else _NOTES
+    if notes.keys() >= known.keys() and all(isinstance(notes[n], k) for n, k in known.items()):
       return notes
     if 'format' in about and not notes.keys() >= _NOTES.keys():
       return None  # written by tn.save, but not by this job
@@ -102,13 +117,13 @@ def guess(path: str | pathlib.Path) -> str:
     FileNotFoundError, ValueError: as `load`.
   """
   if _ours(path):
-    names = tn.compression.describe(path).get('arrays', {})
+    names = tn.compression.describe(file(path)).get('arrays', {})
   else:
     names = tn.models.read_weights(path)
   blocks = {found[0] for name in names if (found := re.match(r'(layer|stages/)\d+[./]\d+', name))}
   v2 = any(re.search(r'(shortcut|downsample)[.]0|/projection/', name) for name in names)
   if not blocks:
-    raise ValueError(f'{path} has no block of a residual network in it')
+    raise ValueError(f'{path} has no block of a residual network in it; add --model')
   return f'resnet{2 * len(blocks) + 2}{"_v2" if v2 else ""}'
 
 
@@ -124,7 +139,7 @@ def load(path: str | pathlib.Path, model: nnx.Module) -> nnx.Module:
       first array that does not fit and both shapes.
   """
   if _ours(path):
-    found = tn.load(path, model=model)
+    found = tn.load(file(path), model=model)
     with _naming(path):
       for name, v in nnx.to_flat_state(nnx.state(found, nnx.Any(nnx.Param, nnx.BatchStat))):
         tn.models.check_weights('/'.join(map(str, name)), host(v[...]))
@@ -159,7 +174,7 @@ def _ours(path: str | pathlib.Path) -> bool:
   from safetensors import SafetensorError, safe_open
 
   try:
-    with safe_open(path, 'np') as file:
-      return 'tnjax' in (file.metadata() or {})
+    with safe_open(file(path), 'np') as opened:
+      return 'tnjax' in (opened.metadata() or {})
   except (SafetensorError, OSError):
     return False

@@ -58,7 +58,7 @@ class Seeded:
       'accuracy_validation': self.accuracy(self.model, self.dataset.validation),
       'params': table.dense_params,
       'macs': table.dense_macs,
-      'weights_sha256': results.sha256(config.weights or self._path('baseline')),
+      'weights_sha256': config.weights_sha256 or results.sha256(self._path('baseline')),
     }
 
   def accuracy(self, model: nnx.Module, split: Split) -> float:
@@ -94,7 +94,8 @@ class Seeded:
 
   def save(self, model: nnx.Module, name: str, kind: str = '', **row: object) -> tuple[str, str]:
     """Writes a network; returns its path in the folder, and its digest."""
-    about = {key: getattr(self.config, key) for key in ('dataset', 'model', 'layers')}
+    names = ('dataset', 'model', 'layers', 'image_size')
+    about = {key: getattr(self.config, key) for key in names}
     about |= {'seed': self.seed, 'scheme': None, 'rate': None}
     path = self._path(name, kind)
     with results.naming(path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
 import pathlib
 import shlex
@@ -136,11 +137,14 @@ def _run(config: settings.Config, name: str, prepare: Callable[[Job], Work | Non
   except Stopped as stop:
     again = shlex.join(command if config.workdir else [*command, f'--workdir={path}'])
     text = f'interrupted; {path} has {work.state()}. To go on: {again}' if work else None
-    _leave(text or 'interrupted before any work was started', 128 + stop.args[0])
+    left = text or 'interrupted before any work was started', 128 + stop.args[0]
   except SystemExit as error:
-    if error.code and jax.process_count() > 1:
-      _leave(str(error.code), 1)  # an orderly exit would wait for the others, and they for this one
-    raise
+    if not (error.code and jax.process_count() > 1):
+      raise
+    left = str(error.code), 1  # an orderly exit would wait for the others, and they for this one
+  else:
+    return
+  _leave(*left)  # by now the error's traceback holds nothing any more
 
 
 def _devices(config: settings.Config) -> jax.sharding.Mesh | None:
@@ -175,6 +179,7 @@ def _leave(text: str, status: int) -> None:
     print(text, file=sys.stderr, flush=True)
   with contextlib.suppress(OSError):
     sys.stdout.flush()
+  gc.collect()  # named semaphores of closed queues, which multiprocessing would call leaked
   os._exit(status)
 
 

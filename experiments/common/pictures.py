@@ -139,10 +139,11 @@ def collected(pictures: Sequence[Picture], count: int, size: int) -> dict:
 
 
 def begin(*_: int) -> None:
-  """Starts a worker, whose end is its parent's business: Ctrl-C is not for it, and it outlives no
-  parent that was killed.
+  """Starts a worker, whose end is its parent's business: a signal to the whole group is not for it,
+  as it has batches in shared memory to free, and it outlives no parent that was killed.
   """
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -69,20 +69,21 @@ class Config(config.Config):
     for name in given:
       if name not in _BESIDE_EVAL:
         raise ValueError(f'--{name} has no meaning beside --eval')
-    path = config.local('eval', given['eval'])
+    path = given['eval']
+    config.local('eval', path)
     about = network.description(path)
     if about is None:
       if given.get('dataset') == 'imagenet' and 'model' not in given:
         raise ValueError(f'--eval={path} does not say which network it is of; add --model')
       model = given.get('model') or network.guess(path)
       cifar = bool(given.keys() & {'data_dir', 'download'})
-      return {'dataset': 'cifar10' if cifar else 'digits', **given, 'eval': path, 'model': model}
-    for name in ('dataset', 'model', 'seed'):
-      if name in given and given[name] != about[name]:
-        raise ValueError(
-          f'--eval={path} was trained with --{name}={about[name]}, not {given[name]}'
-        )
-    return {'eval': path, **{name: about[name] for name in ('dataset', 'model', 'seed')}}
+      return {'dataset': 'cifar10' if cifar else cls.dataset, **given, 'model': model}
+    names = ('dataset', 'model', 'seed', 'image_size')
+    noted = {name: about[name] for name in names if about.get(name) is not None}
+    for name, value in noted.items():
+      if name in given and given[name] != value:
+        raise ValueError(f'--eval={path} was trained with --{name}={value}, not {given[name]}')
+    return noted
 
   def resolved(self) -> Self:
     """With the defaults of the data set; as it is for --eval, which uses few of them.

@@ -15,8 +15,8 @@ from experiments.compress.table import table
 
 def check(config: Config, model: nnx.Module) -> None:
   """Plans every row, so that a scheme or pattern that does not fit is told before any work."""
-  for setting in config.settings():
-    tn.compression.plan(model, config.rules(setting['scheme'], setting['rate']))
+  for scheme, rate in dict.fromkeys((s['scheme'], s['rate']) for s in config.settings()):
+    tn.compression.plan(model, config.rules(scheme, rate))
 
 
 class Study(study.Study):

@@ -39,7 +39,7 @@ class Config(config.Config):
   model: str | None = field(
     None,
     'Network: for cifar10 vgg11, 13, 16 or 19, with batch norm and two dense layers, or '
-    'vgg<depth>_quarter, of a quarter of the width; for imagenet as in experiments.compress. '
+    'vgg<depth>_quarter, of a quarter of the width; for imagenet vgg11, 13, 16, 19 (or with _bn). '
     'Default vgg16_quarter, for imagenet vgg16.',
   )
   train_epochs: int | None = field(
@@ -73,6 +73,8 @@ class Config(config.Config):
     cifar = self.dataset == 'cifar10'
     if cifar and (odd := [part for part in self.schemes if part in TABLE2]):
       raise ValueError(f'--schemes={odd[0]} is of the shapes of ImageNet: --dataset=imagenet')
+    if self.model is not None and not self.model.startswith('vgg'):
+      raise ValueError(f'--model={self.model} must be a VGG; experiments.compress takes others')
     found = dataclasses.replace(
       self,
       model=self.model or ('vgg16_quarter' if cifar else 'vgg16'),

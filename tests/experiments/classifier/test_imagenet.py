@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 import tnjax as tn
 from experiments.classifier import config as classifier
 from experiments.classifier import network
-from experiments.common import job, mesh
+from experiments.common import data_folder, job, mesh
 from experiments.common.config import parse
 from experiments.common.metrics import Metrics
 from experiments.common.progress import Progress
@@ -67,6 +67,63 @@ def test_defaults_and_flags():
       parse(compress.Config, ['main', *flags], '')
 
 
+NOTES = {
+  'dataset': 'imagenet', 'model': 'vgg11', 'seed': 0, 'layers': '.*', 'scheme': None, 'rate': None
+}  # fmt: skip
+
+
+def test_images_are_of_the_size_of_the_training(tmp_path):
+  assert resolved(compress.Config).image_size == 224  # so that a flag may say so later
+  model = network.build('resnet8', 'digits', 0)
+  for size in (96, None):  # None: from before it was noted
+    notes = NOTES if size is None else NOTES | {'image_size': size}
+    tn.save(tmp_path / f'{size}.safetensors', model, notes=notes)
+  flags = ['main', '--data_dir=x', f'--eval={tmp_path}/96.safetensors']
+  assert parse(compress.Config, flags, '').image_size == 96
+  assert parse(compress.Config, [*flags, '--image_size=96'], '').image_size == 96
+  with pytest.raises(ValueError, match='was trained with --image_size=96, not 224'):
+    parse(compress.Config, [*flags, '--image_size=224'], '')
+  flags[2] = f'--eval={tmp_path}/None.safetensors'
+  assert parse(compress.Config, [*flags, '--image_size=128'], '').image_size == 128
+  tn.save(tmp_path / 'a.safetensors', model, notes=NOTES | {'image_size': 'x'})
+  with pytest.raises(ValueError, match='a.safetensors has a damaged description'):
+    network.description(tmp_path / 'a.safetensors')
+
+
+class Open:
+  """Stands for the workers of a stream."""
+
+  count = 0
+
+  def __init__(self, *_):
+    self.next, self._open = 0, False
+
+  def __call__(self, number):
+    Open.count += not self._open
+    self._open = True
+
+  def close(self):
+    Open.count -= self._open
+    self._open = False
+
+
+@needs_grain
+def test_no_workers_outlive_the_job_whichever_seed_they_are_of(tmp_path, monkeypatch):
+  monkeypatch.setattr(data_folder, 'Stream', Open)
+  config = resolved(compress.Config, f'--data_dir={write(tmp_path)}', '--seeds=0,1')
+  with Progress(quiet=True) as progress, contextlib.ExitStack() as stack:
+    this = job.Job(config, progress, None, ['main'], 'x', stack)
+    load = classifier.loader(this)
+    old = load(0)
+    list(old.test.batches(5))
+    new = load(1)
+    assert Open.count == 0
+    for folder in (new, old):
+      list(folder.test.batches(5))
+    assert Open.count == 2
+  assert Open.count == 0
+
+
 def test_weights_of_hugging_face_are_a_file_with_a_digest(tmp_path, monkeypatch):
   save_file({'a': np.ones(2, 'f4')}, tmp_path / 'model.safetensors')
   fake = types.SimpleNamespace(hf_hub_download=lambda *a: tmp_path / a[1])
@@ -74,12 +131,17 @@ def test_weights_of_hugging_face_are_a_file_with_a_digest(tmp_path, monkeypatch)
   flags = ('--weights=hf:timm/vgg16.tv_in1k', '--model=vgg16')
   found = resolved(compress.Config, *flags)
   plain = resolved(compress.Config, f'--weights={tmp_path}/model.safetensors', '--model=vgg16')
-  assert found.weights == str(tmp_path / 'model.safetensors')
+  assert found.weights == 'hf:timm/vgg16.tv_in1k'  # and no path of this machine
   assert found.weights_sha256 == plain.weights_sha256
   flags = ['main', '--eval=hf:a/b', '--dataset=imagenet', '--data_dir=x']
-  assert parse(compress.Config, [*flags, '--model=vgg16'], '').eval == found.weights
+  assert parse(compress.Config, [*flags, '--model=vgg16'], '').eval == 'hf:a/b'
   with pytest.raises(ValueError, match='does not say which network it is of; add --model'):
     parse(compress.Config, flags, '')
+  model = network.build('resnet8', 'digits', 0)
+  tn.save(tmp_path / 'model.safetensors', model, notes=NOTES | {'image_size': 64})
+  assert network.description('hf:a/b')['image_size'] == 64
+  assert network.load('hf:a/b', model)
+  assert network.guess('hf:a/b') == 'resnet8'
 
   def offline(*_):
     raise OSError('no network')
@@ -139,6 +201,7 @@ def test_a_run_leaves_out_what_is_damaged_and_knows_its_data(small, tmp_path, ca
   assert set(row['ranks']) <= {f'features/{i}' for i in (3, 6, 8, 11, 13, 16, 18)}
   assert row['ranks']
   assert row['macs'] < report['baseline']['macs']
+  assert network.description(tmp_path / 'run/weights/baseline.safetensors')['image_size'] == 64
   lines = Metrics(tmp_path / 'run' / 'metrics.jsonl').read()
   assert [(x['phase'], x['step']) for x in lines] == [('train', 0), ('train', 5)]
   with study() as found:

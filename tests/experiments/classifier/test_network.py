@@ -23,6 +23,8 @@ def test_bad_networks():
   for name, dataset in (('resnet8', 'mnist'), ('lenet', 'digits'), ('mlp', 'cifar10')):
     with pytest.raises(ValueError, match=f'--model={name} must be'):
       network.build(name, dataset, 0)
+  with pytest.raises(ValueError, match='or vgg11, 13, 16, 19, each also with _quarter'):
+    network.build('vgg12', 'cifar10', 0)
   for name in ('lenet', 'mlp'):
     assert network.build(name, 'mnist', 0)(jnp.ones((1, 28, 28, 1))).shape == (1, 10)
 

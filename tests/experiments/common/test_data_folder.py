@@ -1,7 +1,9 @@
 """Images in class folders: what is found, and the order and position of what is read."""
 
 import multiprocessing
+import os
 import shutil
+import signal
 
 import jax.numpy as jnp
 import numpy as np
@@ -109,12 +111,18 @@ def test_workers_go_on_from_any_step_and_hand_back_what_they_skip(root):
   assert told[0].startswith(f'skipped {DAMAGED}: ')
   shared, told = load(root, workers=2)
   resumed = data_folder.Batches(shared, 7, seed=3)
-  for step in range(4, 7):
+  same(resumed(4), whole[4])
+  workers = multiprocessing.active_children()
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to the whole group
+    for worker in workers:
+      os.kill(worker.pid, number)
+  for step in (5, 6):
     same(resumed(step), whole[step])
   assert (shared.skipped, len(told)) == ([DAMAGED], 1)
-  assert len(multiprocessing.active_children()) == 2
+  assert len(workers) == 2
   shared.close()
   assert not multiprocessing.active_children()
+  assert [worker.exitcode for worker in workers] == [0, 0]  # having freed their memory
 
 
 class First(nnx.Module):

@@ -24,6 +24,7 @@ from experiments.common import data, job, results
 from experiments.common.config import declared, parse
 from experiments.common.metrics import Metrics
 from experiments.common.progress import Progress
+from experiments.compress import study
 from experiments.compress.config import Config
 from experiments.compress.study import Study
 from experiments.compress.table import table
@@ -316,6 +317,14 @@ def test_eval_asks_the_file_and_refuses_what_it_ignores(tmp_path):
   flags[0] = f'--eval={tmp_path}/foreign.npz'
   assert parse(Config, ['main', *flags], '').model == 'resnet20'
   assert parse(Config, ['main', *flags, '--model=resnet8'], '').model == 'resnet8'
+
+
+def test_what_all_seeds_share_is_planned_once(monkeypatch):
+  planned = []
+  monkeypatch.setattr(study.tn.compression, 'plan', lambda model, rules: planned.append(rules))
+  settings = {'schemes': ('tk', 'cp'), 'rates': (0.1, 0.2), 'seeds': (0, 1, 2)}
+  study.check(config(**settings), None)
+  assert len(planned) == 4
 
 
 IMPORTS = ('experiments.common.job', 'experiments.compress.study')

@@ -42,6 +42,18 @@ def test_parts_are_the_convolutions_and_the_first_dense_layer():
   assert len(config.settings()) == 9
 
 
+def test_other_networks_are_refused(tmp_path):
+  for name in ('alexnet', 'resnet50'):
+    with pytest.raises(ValueError, match=f'--model={name} must be a VGG'):
+      resolved('--dataset=imagenet', f'--model={name}')
+  np.savez(tmp_path / 'a.npz', a=np.ones(1, 'f4'))
+  flags = ['main', f'--eval={tmp_path}/a.npz']
+  with pytest.raises(ValueError, match='a.npz has no block of a residual network.*; add --model'):
+    parse(Config, flags, '')
+  with pytest.raises(ValueError, match='--dataset=cifar10 needs --data_dir'):
+    parse(Config, [*flags, '--model=vgg16'], '')
+
+
 def test_a_quarter_of_the_width():
   full, quarter = (
     nnx.eval_shape(lambda name=name: network.build(name, 'cifar10', 0))

@@ -1,6 +1,5 @@
 """ImageNet, or any images in class folders: which files there are, and batches of them."""
 
-import concurrent.futures
 import functools
 import itertools
 import os
@@ -55,27 +54,6 @@ class Folder(Streams):
     splits = (self.train.files, self.validation.files, self.test.files)
     return results.fingerprint(*(a for files in splits for a in (files.names, files.sizes)))
 
-<<<<<<< HEAD
-=======
-  def stream(self, found: object, size: int, drop_remainder: bool = False) -> Stream:
-    """Batches of so many from a `grain.MapDataset` of `pictures.Picture`."""
-    collect = functools.partial(pictures.collected, count=size, size=self.size)
-    found = found.batch(size, drop_remainder=drop_remainder, batch_fn=collect)
-    self._streams.append(Stream(found, self._workers, self._skip))
-    return self._streams[-1]
-
-  def close(self) -> None:
-    """Ends the workers; reading on would start others."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # each waits for its workers
-      list(pool.map(Stream.close, self._streams))
-
-  def _skip(self, path: str, failure: str) -> None:
-    name = os.path.relpath(path, self._root).encode(errors='replace').decode()
-    if name not in self.skipped:
-      self.skipped.append(name)
-      self._tell(f'skipped {name}: {failure}')
-
->>>>>>> imagenet
 
 Data = Dataset | Folder  # in memory, or in files
 

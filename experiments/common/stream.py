@@ -1,5 +1,6 @@
 """Batches that worker processes make, by their number: Grain's part in reading images."""
 
+import concurrent.futures
 import functools
 import os
 from collections.abc import Callable
@@ -109,8 +110,8 @@ class Streams:
 
   def close(self) -> None:
     """Ends the workers; reading on would start others."""
-    for stream in self._streams:
-      stream.close()
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # each waits for its workers
+      list(pool.map(Stream.close, self._streams))
 
   def _skip(self, path: str, failure: str) -> None:
     name = os.path.relpath(path, self._root).encode(errors='replace').decode()

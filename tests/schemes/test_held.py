@@ -82,7 +82,7 @@ def test_the_error_is_that_of_the_stored_factors(dtype, low):
 def test_a_large_core_takes_the_whole_weight(monkeypatch):
   held, q = held_and_smaller('tk', (3, 3, 8, 12), (6, 7), (3, 4))
   wanted = q.fit(held.dense)
-  monkeypatch.setattr(tn.schemes._fit, '_CORE', 9 * 6 * 7 - 1)
+  monkeypatch.setattr(tn.schemes._fit, 'HOST', 9 * 6 * 7 - 1)
   monkeypatch.setattr(tn.schemes._held, 'contract', None)  # no core is made
   found = tn.schemes.fit_all(q, [held], [None])[0]
   np.testing.assert_array_equal(found.relative_error, wanted.relative_error)

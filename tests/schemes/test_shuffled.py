@@ -72,7 +72,7 @@ def test_a_folded_weight_is_rebuilt_and_counts_as_dense():
   p = permuted('tk', 'identity')
   g = Geometry.resolve('hw', (3, 3), 1, 1)
   assert p.macs(g, (5, 4)) == math.prod(KERNEL) * 20
-  assert p.rebuilds(20, g, (5, 4))
+  assert p.forecast(20, g, (5, 4)).rebuilds
   x, factors = normal((2, 5, 4, 8)), p.init(KEY)
   expected = lax.conv_general_dilated(
     x, p.dense(factors), (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')

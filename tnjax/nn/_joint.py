@@ -45,7 +45,7 @@ class JointKernels(nnx.Module):
   >>> [bool(jnp.allclose(f(x), f.to_dense()(x), atol=1e-5)) for f in layers[:2]]
   [True, True]
   >>> sum(v.size for v in jax.tree.leaves(nnx.state(kernels))), 6 * 8 * 8 * 9
-  (676, 3456)
+  (668, 3456)
   """
 
   def __init__(

@@ -41,7 +41,7 @@ class Kernel(Parametrization):
   Attributes:
     joint: the parametrization of the whole tensor.
 
-  >>> import tnjax as tn
+  >>> import jax, jax.numpy as jnp, tnjax as tn
   >>> p = tn.schemes.joint(ranks=(2, 2, 4, 5, 3, 3)).bind((3, 2, 3, 3, 8, 8))
   >>> factors, kernel = p.init(jax.random.key(0)), Kernel.of(p)
   >>> kernel.network.names, len(expand(p, factors))

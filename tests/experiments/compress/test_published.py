@@ -28,7 +28,7 @@ def check_sizes(table, row):
 
 
 def rules(row):
-  return Config().rules(row['scheme'], row['rate'])
+  return Config().resolved().rules(row['scheme'], row['rate'])
 
 
 @pytest.mark.parametrize(('name', 'shape'), [('digits', (8, 8, 1)), ('cifar10', (32, 32, 3))])

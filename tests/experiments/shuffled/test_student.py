@@ -22,7 +22,7 @@ def eight():
 
 def test_td_and_rstd_start_from_the_same_factors_at_the_scale_of_the_dense_kernel(eight):
   made = {
-    entries: student.fresh(eight, Config().rules('tt', entries, 10.0), KEY)
+    entries: student.fresh(eight, Config().resolved().rules('tt', entries, 10.0), KEY)
     for entries in ('td', 'rstd', 'rstd_shared')
   }
   layers = {k: tn.compression.walk(m) for k, m in made.items()}
@@ -50,7 +50,7 @@ def test_td_and_rstd_start_from_the_same_factors_at_the_scale_of_the_dense_kerne
 def test_sizes_with_and_without_the_index(eight):
   """A kernel of 9,216 entries at 10: TT 685, and 14 bits for every entry of an index."""
   for entries, indices in (('td', 0), ('rstd', 6), ('rstd_shared', 1)):
-    rules = Config().rules('tt', entries, 10.0)
+    rules = Config().resolved().rules('tt', entries, 10.0)
     found = student.size(tn.compression.plan(eight, rules), entries, rules[0][0])
     assert found['kernel_params'] == 6 * 685
     assert found['realised_ratio'] == 9216 / 685
@@ -67,7 +67,7 @@ def test_a_rank_of_zero_is_out_of_reach(eight, format):
   least = 9216 / (73 if format == 'tk' else 70)
 
   def plan(ratio):
-    return tn.compression.plan(eight, Config().rules(format, 'rstd', ratio))
+    return tn.compression.plan(eight, Config().resolved().rules(format, 'rstd', ratio))
 
   assert student.out_of_reach(plan(least), least) == []
   assert len(student.out_of_reach(plan(least + 0.1), least + 0.1)) == 6

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 import tnjax as tn
 from experiments.classifier import config as classifier
 from experiments.classifier import network
-from experiments.common import data_folder, job, mesh
+from experiments.common import job, mesh, stream
 from experiments.common.config import parse
 from experiments.common.metrics import Metrics
 from experiments.common.progress import Progress
@@ -109,7 +109,7 @@ class Open:
 
 @needs_grain
 def test_no_workers_outlive_the_job_whichever_seed_they_are_of(tmp_path, monkeypatch):
-  monkeypatch.setattr(data_folder, 'Stream', Open)
+  monkeypatch.setattr(stream, 'Stream', Open)
   config = resolved(compress.Config, f'--data_dir={write(tmp_path)}', '--seeds=0,1')
   with Progress(quiet=True) as progress, contextlib.ExitStack() as stack:
     this = job.Job(config, progress, None, ['main'], 'x', stack)

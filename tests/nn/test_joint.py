@@ -108,6 +108,20 @@ def test_from_trained_layers_at_full_rank_nothing_is_lost():
   assert len(held) == 1
 
 
+@pytest.mark.parametrize('kernel', [(3,), (3, 3, 3)])
+def test_kernels_of_one_and_three_spatial_modes(kernel):
+  scheme = tn.schemes.joint(ranks=2)
+  kernels = tn.nn.JointKernels((3, 2), 4, 6, kernel, scheme=scheme, rngs=nnx.Rngs(0))
+  assert kernels.architecture == (3, 2)
+  layer = tn.nn.JointConv(kernels, (2, 1), use_bias=False)
+  assert layer.kernel.shape == (*kernel, 4, 6)
+  x = np.ones((1, *[5] * len(kernel), 4), 'float32')
+  np.testing.assert_allclose(layer(x), layer.to_dense()(x), atol=1e-5)
+  convs = {(i,): nnx.Conv(4, 6, kernel, rngs=nnx.Rngs(i)) for i in range(2)}
+  made = tn.nn.JointConv.from_dense(convs, tn.schemes.joint(ranks=2))
+  assert made[1,].kernels.architecture == (2,)
+
+
 def test_factors_that_changed_are_seen():
   net = Net(joint('tk'))
   before = np.asarray(net.layers[0].kernel)
@@ -143,6 +157,15 @@ def made(**changes):
     (lambda: made(architecture=(3,)), 'ranks'),
     (lambda: tn.nn.JointConv(made(), (3, 0)), r'position=\(3, 0\) must be one of each'),
     (lambda: tn.nn.JointConv(made(), (1,)), r'position=\(1,\) must be one of each'),
+    (lambda: made(scheme=joint('tk', order=1)), 'has order=1; the architecture has 2 modes'),
+    (
+      lambda: tn.nn.JointConv.from_dense({(0,): nnx.Linear(4, 4, rngs=nnx.Rngs(0))}, joint('tk')),
+      r'layer \(0,\) is a Linear; a joint tensor is of nnx.Conv',
+    ),
+    (
+      lambda: tn.nn.JointConv.from_dense({(0,): conv(4), (0, 1): conv(4)}, joint('tk')),
+      'it needs tuples of one length',
+    ),
     (
       lambda: tn.nn.JointConv.from_dense({(0,): conv(4), (2,): conv(4)}, joint('tk')),
       r'convs has no layer \(1,\)',

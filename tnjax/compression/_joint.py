@@ -36,6 +36,8 @@ def members(
   for place in places.values():
     if place.kind is not nn.Conv:
       raise ValueError(f'{name}: {place.path} is a {type(place.layer).__name__}, no convolution')
+    if place.kind.stack_shape(place.layer):
+      raise ValueError(f'{name}: {place.path} is a stack; a joint tensor is of single layers')
     if left := [p for p in every.values() if p.home == place.home and p.path not in places]:
       raise ValueError(f'{name} takes {place.path} out of one with {left[0].path}, which stays')
     if place.shape != first.shape:
@@ -63,4 +65,4 @@ def members(
 
 
 def _natural(text: str) -> tuple:
-  return (0, int(text), text) if text.isdigit() else (1, 0, text)
+  return (0, int(text), text) if text.isdecimal() else (1, 0, text)

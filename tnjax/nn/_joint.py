@@ -1,5 +1,6 @@
 """Convolutions whose kernels are one low-rank tensor: T-Net."""
 
+import dataclasses
 import weakref
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
+from tnjax.contraction import ints
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._factorised import copied, unsupported
 from tnjax.ops import integers
@@ -63,10 +65,11 @@ class JointKernels(nnx.Module):
     check_scheme(scheme)
     if scheme.name != 'joint':
       raise ValueError(f'scheme={scheme!r} is for one layer; give tn.schemes.joint(...)')
-    shape = (*integers(architecture, 'architecture'), *kernel_size, in_features, out_features)
-    self.scheme = scheme
-    self.parametrization = scheme.bind(shape)
-    self.kernel_size = tuple(kernel_size)
+    sizes = integers(architecture, 'architecture')
+    kernel_size = ints(kernel_size, 1) or tuple(kernel_size)
+    self.scheme = scheme = ordered(scheme, len(sizes))
+    self.parametrization = scheme.bind((*sizes, *kernel_size, in_features, out_features))
+    self.kernel_size = kernel_size
     self.param_dtype = param_dtype
     if rngs is None:
       self.store(self.parametrization.shapes(param_dtype))
@@ -175,6 +178,7 @@ class JointConv(Conv):
     """
     check_scheme(scheme)
     weight = stacked_kernels(convs)
+    scheme = ordered(scheme, len(architecture_of(convs)))
     layers = cls.abstract_of(convs, scheme.resolve(weight, keys=[key]))
     kernels = next(iter(layers.values())).kernels
     (fit,) = fit_all(kernels.parametrization, [weight], [key])
@@ -229,22 +233,32 @@ class JointConv(Conv):
 _OF_KERNELS = ('in_features', 'out_features', 'kernel_size', 'feature_group_count', 'param_dtype')
 
 
+def ordered(scheme: Scheme, count: int) -> Scheme:
+  """The scheme for so many modes of the architecture, or an error if it says another number."""
+  if scheme.order not in (None, count):
+    raise ValueError(f'{scheme!r} has order={scheme.order}; the architecture has {count} modes')
+  return dataclasses.replace(scheme, order=count)
+
+
 def architecture_of(convs: Mapping[tuple[int, ...], nnx.Conv]) -> tuple[int, ...]:
   """Sizes of the modes of indices that count all layers, which fit together.
 
   Raises:
     ValueError: as `JointConv.from_dense`.
   """
-  if not convs:
-    raise ValueError('convs is empty')
+  if not convs or len({len(index) for index in convs}) != 1:
+    raise ValueError(f'convs has the indices {list(convs)}; it needs tuples of one length')
+  for index, conv in convs.items():
+    if not isinstance(conv, nnx.Conv | Conv):
+      raise ValueError(f'layer {index} is a {type(conv).__name__}; a joint tensor is of nnx.Conv')
+    if Conv.stack_shape(conv):
+      raise ValueError(f'layer {index} is a stack; a joint tensor is of single layers')
   sizes = tuple(max(numbers) + 1 for numbers in zip(*convs))
   for index in np.ndindex(sizes):
     if index not in convs:
       raise ValueError(f'convs has no layer {index}; of modes {sizes} it needs every combination')
   first = _kernel(next(iter(convs.values())))
   for index, conv in convs.items():
-    if not isinstance(conv, nnx.Conv | Conv):
-      raise ValueError(f'layer {index} is a {type(conv).__name__}; a joint tensor is of nnx.Conv')
     if reason := unsupported(conv) or (conv.feature_group_count > 1 and 'it has feature groups'):
       raise ValueError(f'layer {index} cannot be part of a joint tensor: {reason}')
     if _kernel(conv) != first:

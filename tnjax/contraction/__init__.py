@@ -7,16 +7,17 @@ input is contracted by `contract`, whose order opt_einsum chooses, and cut by `s
 """
 
 from tnjax.contraction._apply import apply
+from tnjax.contraction._columns import conv_general_dilated
 from tnjax.contraction._conv import Geometry, convolve, ints, pad_input
 from tnjax.contraction._cost import OBJECTIVES, Pair
 from tnjax.contraction._devices import DEVICES, Device, current_device
 from tnjax.contraction._explain import explain
 from tnjax.contraction._network import Network, contract
-from tnjax.contraction._pair import lax_only
 from tnjax.contraction._problem import Problem
 from tnjax.contraction._schedule import Schedule, execute, schedule
 from tnjax.contraction._search import Step, chain, orders
 from tnjax.contraction._select import select
+from tnjax.contraction._windows import lax_only
 
 # The names these had when `compression.plan` and the layers of `tnjax.nn` already had them too.
 Layer, Plan, plan = Problem, Schedule, schedule
@@ -36,6 +37,7 @@ __all__ = [
   'apply',
   'chain',
   'contract',
+  'conv_general_dilated',
   'convolve',
   'current_device',
   'execute',

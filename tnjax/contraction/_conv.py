@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array, lax
 
+from tnjax.contraction._columns import conv_general_dilated
+
 
 def ints(value: int | Sequence[int], count: int) -> tuple[int, ...] | None:
   """`count` ints from one or from as many; None where it is neither."""
@@ -130,7 +132,7 @@ def convolve(
     out = jnp.einsum('...gc,cgo->...go', split, kernel, precision=precision)
     return out.reshape(*lhs.shape[:-1], outs)
   spatial = 'DHW'[3 - n :]
-  return lax.conv_general_dilated(
+  return conv_general_dilated(
     lhs,
     rhs,
     geometry.strides,

@@ -5,18 +5,14 @@ what differentiating the shifts by themselves gives: nine padded arrays, added u
 primitive of its own, linear in both operands, with its transposes spelt out.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from tnjax.contraction._windows import Ints, output_size, windows
 from tnjax.ops import varying_with
-
-Ints = tuple[int, ...]
 
 
 def depthwise(x: Array, taps: Array, strides: Ints, dilation: Ints) -> Array:
@@ -36,36 +32,9 @@ def depthwise(x: Array, taps: Array, strides: Ints, dilation: Ints) -> Array:
   )
 
 
-def _out_size(x: Sequence[int], kernel: Ints, strides: Ints, dilation: Ints) -> Ints:
-  """Sizes of the output's spatial axes, 0 where the kernel does not fit."""
-  return tuple(
-    max(0, (m - (k - 1) * d - 1) // s + 1) for m, k, d, s in zip(x, kernel, dilation, strides)
-  )
-
-
-def _windows(x: Array, kernel: Ints, strides: Ints, dilation: Ints) -> list[Array]:
-  """The entries of x that every tap meets."""
-  n = len(kernel)
-  size = _out_size(x.shape[1:], kernel, strides, dilation)
-  rest = x.ndim - 1 - n
-  windows = []
-  for index in np.ndindex(*kernel):
-    start = [i * d for i, d in zip(index, dilation)]
-    stop = [b + (m - 1) * s + 1 for b, m, s in zip(start, size, strides)]
-    windows.append(
-      lax.slice(
-        x,
-        (0, *start, *(0,) * rest),
-        (x.shape[0], *stop, *x.shape[1 + n :]),
-        (1, *strides, *(1,) * rest),
-      )
-    )
-  return windows
-
-
 def _out_shape(x: Array, taps: Array, *, strides: Ints, dilation: Ints) -> Ints:
   n = len(strides)
-  size = _out_size(x.shape[1:], taps.shape[:n], strides, dilation)
+  size = output_size(x.shape[1:], taps.shape[:n], strides, dilation)
   return (x.shape[0], *size, *x.shape[1 + n :])
 
 
@@ -78,7 +47,7 @@ def _forward(x: Array, taps: Array, *, strides: Ints, dilation: Ints) -> Array:
   x, taps = lax.optimization_barrier((x, taps))  # not fused with a transposition before it
   weights = taps.reshape(-1, *(1,) * (n + 1), *taps.shape[n:]).astype(wide)
   out = None
-  for window, weight in zip(_windows(x, taps.shape[:n], strides, dilation), weights):
+  for window, weight in zip(windows(x, taps.shape[:n], strides, dilation), weights):
     term = window.astype(wide) * weight
     out = term if out is None else out + term
   return lax.optimization_barrier(out.astype(x.dtype))
@@ -113,7 +82,7 @@ def _to_taps(
   axes = (*range(1 + n), *alike)
   sums = [
     jnp.sum(window.astype(wide) * slope.astype(wide), axis=axes)
-    for window in _windows(x, shape[:n], strides, dilation)
+    for window in windows(x, shape[:n], strides, dilation)
   ]
   return jnp.stack(sums).reshape(shape).astype(x.dtype)
 

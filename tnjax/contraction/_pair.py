@@ -3,19 +3,15 @@
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import opt_einsum
 from jax import Array
 
 from tnjax.contraction._conv import Geometry, convolve, pad_zeros
 from tnjax.contraction._depthwise import depthwise
+from tnjax.contraction._windows import ours
 
 Labels = tuple[str, ...]
-
-# `with lax_only(True):` traces without primitives of our own, for converters that know jax's alone;
-# jax traces again what it has traced otherwise.
-lax_only = jax.make_user_context(False)
 
 
 def merge(
@@ -56,8 +52,7 @@ def meet(
     product = _einsum(x, (*axes, *x_labels), factor, factor_labels, out, precision)
     return product, (*only_x, *kept, *new)
   local = geometry.without([a for a in geometry.spatial if a not in convolved])
-  depthwise_here = jax.default_backend() == 'cpu' and not lax_only.value
-  if len(kept) == len(shared) and not new and depthwise_here:
+  if len(kept) == len(shared) and not new and ours():
     return _shifted(x, x_labels, factor, factor_labels, local), x_labels
   return _convolved(x, x_labels, factor, factor_labels, (only_x, kept, new), local, precision)
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from tnjax.models._init import he_normal, lecun_normal
+from tnjax.models._init import lecun_normal
+from tnjax.models._layers import conv
 
 
 def cifar_quick(hidden: int = 64, *, num_classes: int = 10, rngs: nnx.Rngs) -> 'CifarQuick':
@@ -38,8 +39,8 @@ class CifarQuick(nnx.Module):
   """See `cifar_quick`. Paths: conv1, conv2, conv3, linear1, linear2."""
 
   def __init__(self, hidden: int, num_classes: int, rngs: nnx.Rngs):
-    conv = partial(nnx.Conv, kernel_size=(5, 5), padding=2, kernel_init=he_normal, rngs=rngs)
-    self.conv1, self.conv2, self.conv3 = conv(3, 32), conv(32, 32), conv(32, 64)
+    layer = partial(conv, size=5, bias=True, rngs=rngs)
+    self.conv1, self.conv2, self.conv3 = layer(3, 32), layer(32, 32), layer(32, 64)
     self.linear1 = nnx.Linear(1024, hidden, kernel_init=lecun_normal, rngs=rngs)
     self.linear2 = nnx.Linear(hidden, num_classes, kernel_init=lecun_normal, rngs=rngs)
     self.flattened = (('linear1', (4, 4, 64)),)
@@ -56,6 +57,6 @@ class CifarQuick(nnx.Module):
       )
     pool = {'window_shape': (3, 3), 'strides': (2, 2), 'padding': ((0, 1), (0, 1))}
     x = jax.nn.relu(nnx.max_pool(self.conv1(images), **pool))
-    for conv in (self.conv2, self.conv3):
-      x = nnx.avg_pool(jax.nn.relu(conv(x)), **pool, count_include_pad=False)
+    for layer in (self.conv2, self.conv3):
+      x = nnx.avg_pool(jax.nn.relu(layer(x)), **pool, count_include_pad=False)
     return self.linear2(jax.nn.relu(self.linear1(x.reshape(x.shape[0], -1))))

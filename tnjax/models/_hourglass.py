@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
+from tnjax.contraction import conv_general_dilated
 from tnjax.models._init import lecun_normal
 from tnjax.models._layers import conv, norm
 from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised
@@ -195,7 +196,8 @@ class Injection(nnx.Module):
 
 def _mixed(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Conv:
   """1x1 with a bias; no ReLU follows, so the variance is kept."""
-  return nnx.Conv(ins, outs, (1, 1), kernel_init=lecun_normal, rngs=rngs)
+  options = {'kernel_init': lecun_normal, 'conv_general_dilated': conv_general_dilated}
+  return nnx.Conv(ins, outs, (1, 1), **options, rngs=rngs)
 
 
 def _halved(x: Array) -> Array:

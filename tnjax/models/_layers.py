@@ -2,6 +2,7 @@
 
 from flax import nnx
 
+from tnjax.contraction import conv_general_dilated
 from tnjax.models._init import he_normal
 
 
@@ -22,6 +23,7 @@ def conv(
     padding=padding,
     use_bias=bias,
     kernel_init=he_normal,
+    conv_general_dilated=conv_general_dilated,
     rngs=rngs,
   )
 

@@ -1,12 +1,14 @@
 """Two small networks for MNIST: dense layers alone, and LeNet's two convolutions before two."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
 from flax import nnx
 from jax import Array
 
-from tnjax.models._init import he_normal, lecun_normal
+from tnjax.models._init import lecun_normal
+from tnjax.models._layers import conv
 from tnjax.ops import integer, integers
 
 
@@ -81,7 +83,8 @@ class LeNet(nnx.Module):
   """See `lenet`. Paths: conv1, conv2, hidden, linear."""
 
   def __init__(self, num_classes: int, rngs: nnx.Rngs):
-    self.conv1, self.conv2 = _conv(1, 20, rngs), _conv(20, 50, rngs)
+    layer = functools.partial(conv, size=5, padding=0, bias=True, rngs=rngs)
+    self.conv1, self.conv2 = layer(1, 20), layer(20, 50)
     self.hidden = _dense(800, 500, rngs)
     self.linear = _dense(500, num_classes, rngs)
     self.flattened = (('hidden', (4, 4, 50)),)
@@ -98,13 +101,9 @@ class LeNet(nnx.Module):
     del index, train
     if x.shape[1:] != (28, 28, 1):
       raise ValueError(f'images has shape {x.shape}; it needs (batch, 28, 28, 1)')
-    for conv in (self.conv1, self.conv2):
-      x = nnx.max_pool(conv(x), window_shape=(2, 2), strides=(2, 2))
+    for layer in (self.conv1, self.conv2):
+      x = nnx.max_pool(layer(x), window_shape=(2, 2), strides=(2, 2))
     return jax.nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
-
-
-def _conv(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Conv:
-  return nnx.Conv(ins, outs, (5, 5), padding='VALID', kernel_init=he_normal, rngs=rngs)
 
 
 def _dense(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Linear:

@@ -1,5 +1,6 @@
 """Flax layers whose weight is stored as factors: drop-in for those of `nnx`, and one Linen door."""
 
+from tnjax.contraction import conv_general_dilated
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._embed import Embed
 from tnjax.nn._factorised import Factorised, compute_dtype, copied
@@ -19,6 +20,7 @@ __all__ = [
   'LinearGeneral',
   'architecture_of',
   'compute_dtype',
+  'conv_general_dilated',
   'conv_geometry',
   'copied',
   'factorised_kind',

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 from jax import Array, lax
 
+from tnjax.contraction import conv_general_dilated
 from tnjax.ops import prng_key
 from tnjax.schemes import (
   Fit,
@@ -24,7 +25,7 @@ from tnjax.schemes import (
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
   'dot_general_cls': (None,),
-  'conv_general_dilated': (lax.conv_general_dilated,),
+  'conv_general_dilated': (lax.conv_general_dilated, conv_general_dilated),
   'promote_dtype': (nnx.nn.dtypes.promote_dtype,),
   'preferred_element_type': (None,),
 }

@@ -99,7 +99,7 @@ _CPU = Device(
   shifted=1.3e10,
   shifted_back=4.0e8,
   weights=2.5,
-  conv_weights=3.5,
+  conv_weights=1.5,
   source='2 cores of an Intel Xeon: fitted to 1,350 timed steps, then rounded by hand; 16 bits not '
   'measured, as 32',
 )

@@ -56,7 +56,7 @@ class Config(config.Config):
   )
   updates: int | None = field(
     None,
-    'Updates of fine-tuning in all, of every row alike. Default 240 for digits, else 900.',
+    'Updates of fine-tuning in all, of every row alike. Default 240 for digits, else 300.',
     at_least(1),
   )
   learning_rate: float = field(
@@ -75,7 +75,7 @@ class Config(config.Config):
     """
     found = super().resolved()
     groups = found.groups or _STAGES.get(found.layers, (found.layers,))
-    updates = self.updates or (240 if self.dataset == 'digits' else 900)
+    updates = self.updates or (240 if self.dataset == 'digits' else 300)
     most = len(groups) * max((*self.passes, self.evbmf_passes))
     if updates < most:
       raise ValueError(f'--updates={updates} leaves a step without any; {most} steps need as many')

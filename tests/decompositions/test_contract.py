@@ -365,6 +365,26 @@ def test_shuffled_splits_its_key_with_the_method():
     tn.shuffled(x, tn.tt_svd, key=KEY, ranks=2, shape=(6, 10))
 
 
+def test_a_change_that_falls_a_hundredfold_at_once_is_the_last():
+  """Noise beside an exact part: no five sweeps are waited for; columns nearly alike: they are."""
+  rng = np.random.default_rng(0)
+  with jax.enable_x64(True):
+    parts = [np.linalg.qr(rng.normal(size=(24, 4)))[0] for _ in range(3)]
+    x = np.einsum('abc,ia,jb,kc->ijk', rng.normal(size=(4, 4, 4)), *parts)
+    x = jnp.asarray(x + 0.01 * rng.normal(size=x.shape))
+    d, full = tn.hooi(x, 4), tn.hooi(x, 4, max_iters=30, tol=0.0)
+    assert d.converged
+    assert d.num_iters <= 4
+    np.testing.assert_allclose(d.relative_error, full.relative_error, rtol=1e-10)
+    # Columns nearly alike: the changes shrink slowly, from a start where they are small already.
+    near = [a[:, :1] + 0.1 * a[:, 1:3] for a in parts]
+    x = np.einsum('ir,jr,kr->ijk', *near) + 0.001 * rng.normal(size=x.shape)
+    d, full = (
+      tn.cp_als(jnp.asarray(x), 2, KEY, max_iters=n, tol=t) for n, t in ((900, 1e-8), (900, 0.0))
+    )
+    np.testing.assert_allclose(1 - d.relative_error, 1 - full.relative_error, rtol=1e-6)
+
+
 def test_stopping_rules():
   x = tensor()
   d = tn.hooi(x, 2, max_iters=50, tol=1e-4)

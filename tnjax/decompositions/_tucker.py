@@ -104,7 +104,8 @@ def hooi(
     ranks: as in `hosvd`.
     max_iters: sweeps over all modes.
     tol: stop when five sweeps together changed the fit by less than this relative amount, or the
-      squared error by less than a rounding; 0. runs all sweeps.
+      squared error by less than a rounding, or one did, a hundredth of the one before; 0. runs
+      all sweeps.
 
   Returns:
     A `Decomposition` with a `Tucker`.
@@ -226,7 +227,13 @@ def hooi_kernel(
   errors, count, converged = error[None], xp.ones((), 'int32'), xp.isfinite(error)
   if max_iters > 1:
     state, more, count, converged = iterate(
-      lambda state: swept(state[1], _turned), state, max_iters - 1, tol, energy.dtype, ahead
+      lambda state: swept(state[1], _turned),
+      state,
+      max_iters - 1,
+      tol,
+      energy.dtype,
+      ahead,
+      error,
     )
     errors, count = xp.concatenate([errors, more]), count + 1
   elif tol > 0:

@@ -19,7 +19,7 @@ def squared_norm(x: Array, scale: Array | float = 1.0) -> Array:
   169.0
   """
   if namespace(x) is np:
-    flat = x.ravel() / scale
+    flat = x.ravel() if isinstance(scale, float) and scale == 1 else x.ravel() / scale
     return np.vdot(flat, flat).real
   return jnp.sum(jnp.abs(_flat(x) / scale) ** 2)
 

@@ -110,22 +110,27 @@ def _search(g2: np.ndarray, rows: int, columns: int, alpha: float, threshold: fl
   if not lower < upper:
     return float(upper)
 
-  def objective(log_variance: float) -> float:
-    return _objective(math.exp(log_variance), g2, columns, alpha, threshold)
+  def objective(log_variances: np.ndarray) -> np.ndarray:
+    return _objective(np.exp(log_variances), g2, columns, alpha, threshold)
 
   grid = np.linspace(math.log(lower), math.log(upper), _GRID)
-  best = int(np.argmin([objective(v) for v in grid]))
+  best = int(np.argmin(objective(grid)))
   bracket = (grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)])
-  found = minimize_scalar(objective, bounds=bracket, method='bounded', options={'xatol': 1e-10})
+  found = minimize_scalar(
+    lambda v: objective(np.array([v]))[0],
+    bounds=bracket,
+    method='bounded',
+    options={'xatol': 1e-10},
+  )
   return math.exp(found.x)
 
 
 def _objective(
-  variance: float, g2: np.ndarray, columns: int, alpha: float, threshold: float
-) -> float:
-  x = g2 / (columns * variance)
-  signal, noise = x[x > threshold], x[x <= threshold]
+  variances: np.ndarray, g2: np.ndarray, columns: int, alpha: float, threshold: float
+) -> np.ndarray:
+  x = g2 / (columns * variances[:, None])
+  signal = np.maximum(x, threshold)
   part = signal - (1 + alpha)
   tau = (part + np.sqrt(part**2 - 4 * alpha)) / 2
   kept = signal - tau + np.log((tau + 1) / signal) + alpha * np.log(tau / alpha + 1)
-  return float(kept.sum() + (noise - np.log(noise)).sum())
+  return np.where(x > threshold, kept, x - np.log(x)).sum(axis=1)

@@ -18,7 +18,7 @@ from jax import Array
 from tnjax.ops import namespace, varying_with
 
 _QUIET = 5  # sweeps that together change nothing, before the method has come to rest
-_FALL = 100  # times less than the sweep before: a small change after which no large one can follow
+_FALL = 100  # times less than the sweep before: after such a small change no large one follows
 
 
 @jax.tree_util.register_dataclass
@@ -60,8 +60,8 @@ def iterate(
   """Runs `state, error = step(state)` until it comes to rest.
 
   That is when five sweeps together changed the fit 1 - error by less than `tol` of itself, or the
-  squared error by less than one rounding; or one sweep did, a hundredth of the one before, as no
-  method that crawls does.
+  squared error by less than one rounding; or one of the first three did, which start from where
+  the last one ended, and a hundredth of the one before, as no method that crawls does.
 
   Args:
     step: one sweep from a state.
@@ -113,7 +113,8 @@ def _advance(step: Callable, tol: float, ahead: Callable | None, xp: Any) -> Cal
 
   def advance(walk: _Walk) -> _Walk:
     eps = np.finfo(walk.error.dtype).eps
-    plain = walk.careful | (walk.count < 3)
+    early = walk.count < 3
+    plain = walk.careful | early
     length = xp.maximum(walk.count, 1).astype(walk.error.dtype)
     by = xp.where(plain, 0, length ** (1 / (3 + walk.undone / 4)) - 1).astype(walk.error.dtype)
     start = walk.state
@@ -134,7 +135,7 @@ def _advance(step: Callable, tol: float, ahead: Callable | None, xp: Any) -> Cal
     level = xp.where(small, walk.level, error)
     change = xp.where(xp.isfinite(walk.error), xp.abs(walk.error - error), 0)
     told = 2 * walk.change * error > _FALL * eps  # more than roundings of the squared error
-    fell = small & ~worse & told & (change <= walk.change / _FALL)
+    fell = small & early & told & (change <= walk.change / _FALL)
     quiet = xp.where(fell, _QUIET, quiet).astype('int32')
     return _Walk(state, walk.state, error, walk.count + 1, undone, worse, quiet, level, change)
 

@@ -239,3 +239,21 @@ def test_the_copy_shares_no_buffer_with_the_model():
   jax.jit(lambda state: jax.tree.map(lambda a: a + 1, state), donate_argnums=0)(state)
   for array in jax.tree.leaves(nnx.state(net)):
     np.asarray(array)  # not deleted
+
+
+@pytest.mark.parametrize('wide', [False, True])
+def test_large_layers_side_by_side_are_what_each_would_be_alone(wide):
+  with jax.enable_x64(wide):
+    dtype = 'float64' if wide else 'float32'
+    sizes = (512, 600, 512)
+    net = nnx.Sequential(
+      *(nnx.Linear(m, n, param_dtype=dtype, rngs=nnx.Rngs(0)) for m, n in zip(sizes, sizes[1:]))
+    )
+    rules = [(f'layers/{i}', tn.schemes.svd(ranks=3 + i)) for i in range(2)]
+    seen = []
+    small, _ = tn.compress(net, tuple(rules), on_layer=seen.append)
+    assert seen == ['layers/0', 'layers/1']
+    for i, rule in enumerate(rules):
+      alone = nnx.state(tn.compress(net, (rule,))[0].layers[i])
+      assert {a.dtype.name for a in jax.tree.leaves(alone)} == {dtype}
+      jax.tree.map(np.testing.assert_array_equal, nnx.state(small.layers[i]), alone)

@@ -1,13 +1,18 @@
-"""Running jobs: equal ones as one batch, nothing waited for before the end."""
+"""Running jobs: equal ones as one batch, large ones of the host side by side."""
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
 from tnjax.compression._rules import Job
-from tnjax.schemes import Fit, Held, fit_all
+from tnjax.ops import one_thread
+from tnjax.schemes import Fit, Held, fit_all, needs_program
+
+_LARGE = 2**18  # entries of a weight
 
 
 def execute(
@@ -24,15 +29,43 @@ def execute(
     alike = (job.parametrization, weight.dtype, weight.sharding, job.key is None)
     groups.setdefault(alike, []).append(job)
   found = {}
-  for (parametrization, *_), group in groups.items():
-    weights = [job.weights for job in group]
-    keys = [key for job in group for key in job.weight_keys]
-    fits = iter(fit_all(parametrization, [w for own in weights for w in own], keys))
-    for job, own in zip(group, weights):
-      found[job.path] = [next(fits) for _ in own]
-      if on_layer is not None:
-        on_layer(job.path)
+  wide = jax.config.jax_enable_x64  # may be that of this thread alone
+
+  def apart(group: list[Job]) -> list[Fit]:
+    with jax.enable_x64(wide):
+      return _fits(group)
+
+  with one_thread(), ThreadPoolExecutor(_cores()) as pool:
+    aside = {alike: pool.submit(apart, group) for alike, group in groups.items() if _large(group)}
+    for alike, group in groups.items():
+      fits = iter(aside[alike].result() if alike in aside else _fits(group))
+      for job in group:
+        found[job.path] = [next(fits) for _ in job.weights]
+        if on_layer is not None:
+          on_layer(job.path)
   return jax.block_until_ready(found)
+
+
+def _fits(group: list[Job]) -> list[Fit]:
+  weights = [weight for job in group for weight in job.weights]
+  keys = [key for job in group for key in job.weight_keys]
+  return fit_all(group[0].parametrization, weights, keys)
+
+
+def _large(group: list[Job]) -> bool:
+  """Whether it keeps NumPy busy for long enough to have a thread of its own."""
+  return not any(
+    isinstance(weight, Held)
+    or weight.size < _LARGE
+    or needs_program(job.parametrization, weight, key)
+    for job in group
+    for weight, key in zip(job.weights, job.weight_keys)
+  )
+
+
+def _cores() -> int:
+  affinity = getattr(os, 'sched_getaffinity', None)
+  return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def facts(job: Job, fits: list[Fit]) -> dict[str, object]:

@@ -6,7 +6,7 @@
 ((11, 11, 9), 3777)
 """
 
-from tnjax.schemes._fit import Fit, fit_all
+from tnjax.schemes._fit import Fit, fit_all, needs_program
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._held import Held, rebuild
@@ -50,6 +50,7 @@ __all__ = [
   'draw_index',
   'expand',
   'fit_all',
+  'needs_program',
   'joint',
   'on_host',
   'r_cp',

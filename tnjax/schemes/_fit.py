@@ -93,7 +93,7 @@ def fit_all(p: Bound, weights: Sequence[Array | Held], keys: Sequence[Array | No
     rest = iter(fit_all(p, whole, [key for key, one in zip(keys, alone) if not one]))
     pairs = zip(weights, keys, alone)
     return [_anew(p, weight, key) if one else next(rest) for weight, key, one in pairs]
-  if not any(_needs_program(p, *given) for given in zip(weights, keys)):
+  if not any(needs_program(p, *given) for given in zip(weights, keys)):
     return [_on_host(p, weight, key) for weight, key in zip(weights, keys)]
   if len(weights) == 1:
     return [_compiled(p, check_input(weights[0], 'weight'), keys[0])]
@@ -137,7 +137,8 @@ def _anew(p: Bound, weight: Held, key: Array | None) -> Fit:
   return _placed(weight, stored, d)
 
 
-def _needs_program(p: Bound, weight: Array, key: Array | None) -> bool:
+def needs_program(p: Bound, weight: Array, key: Array | None) -> bool:
+  """Whether NumPy will not decompose it, and a program is compiled."""
   # The correction's thousand sweeps of dense residuals are what compilers are for.
   large = weight.size > FORMATS[p.format].host or bool(p.solver.correct)
   return large or not (at_hand(weight) and at_hand(key))

@@ -134,3 +134,120 @@ def test_some_layers_of_a_tensor_cannot_go_without_the_others():
     tn.compress(small, ((r'stages/0/([01])/conv(\d)', JOINT),))
   with pytest.raises(ValueError, match='budget does not choose the ranks of a joint tensor'):
     tn.compression.budget(net, ((r'stages/0/(\d)/conv(\d)', JOINT),), params_ratio=0.5)
+
+
+class Own(nnx.Module):
+  """Holds its joint kernels itself, beside the layers, which are at any positions."""
+
+  def __init__(self, positions=tuple(np.ndindex(3, 2))):
+    rngs, scheme = nnx.Rngs(0), tn.schemes.joint(ranks=(2, 2, 3, 3, 3, 3))
+    self.kernels = tn.nn.JointKernels((3, 2), 4, 4, (3, 3), scheme=scheme, rngs=rngs)
+    self.layers = nnx.List([tn.nn.JointConv(self.kernels, at, rngs=rngs) for at in positions])
+
+  def __call__(self, x):
+    for layer in self.layers:
+      x = jax.nn.relu(layer(x)) + 0.1
+    return x
+
+
+X = np.random.default_rng(1).random((1, 5, 5, 4)).astype('float32')
+PAIR = r'layers/([012])', tn.schemes.joint(ranks=(3, 2, 2, 2, 2))
+
+
+def loaded(net, folder):
+  tn.save(folder / 'a.safetensors', net)
+  return tn.load(folder / 'a.safetensors', model=nnx.eval_shape(lambda: type(net)()))
+
+
+def test_a_model_may_hold_the_tensor_itself(tmp_path):
+  net = Own()
+  y = np.asarray(call(net, X))
+  assert [place.tie for place in tn.compression.walk(net).values()] == [''] * 6
+  again = loaded(net, tmp_path)
+  np.testing.assert_array_equal(call(again, X), y)
+  assert all(layer.kernels is again.kernels for layer in again.layers)
+  dense = tn.to_dense(net)
+  np.testing.assert_allclose(call(dense, X), y, atol=1e-4 * np.abs(y).max())
+  assert sum(a.size for a in jax.tree.leaves(nnx.state(dense))) == 6 * (4 * 4 * 9 + 4)
+  small, report = tn.compress(net, ((r'layers/(\d)', tn.schemes.joint(ranks=2)),))
+  assert all(layer.kernels is small.kernels for layer in small.layers)
+  assert report.params == sum(a.size for a in jax.tree.leaves(nnx.state(small, nnx.Param)))
+
+
+@pytest.mark.parametrize('positions', [((0, 0), (2, 1), (0, 0)), ((0, 0), (2, 1))])
+def test_a_position_may_be_taken_twice_or_not_at_all(positions, tmp_path):
+  class Some(Own):
+    def __init__(self):
+      super().__init__(positions)
+
+  net = Some()
+  again = loaded(net, tmp_path)
+  np.testing.assert_array_equal(call(again, X), call(net, X))
+  assert [layer.position for layer in again.layers] == list(positions)
+  dense = tn.to_dense(net)
+  assert len({id(layer.kernel) for layer in dense.layers}) == 2
+  np.testing.assert_allclose(call(dense, X), call(net, X), rtol=1e-4)
+
+
+def stack():
+  return nnx.Sequential(*(nnx.Conv(4, 4, (3, 3), rngs=nnx.Rngs(i)) for i in range(4)))
+
+
+def iterated(model, schedule, **options):
+  return tn.compression.iterate(model, schedule, lambda m, step: m, lambda m: 1.0, KEY, **options)
+
+
+def test_iterated_by_rules_or_by_groups(tmp_path):
+  groups = 'layers/([012])', 'layers/3'
+  first = tn.compression.Schedule(
+    groups, rules=lambda m, s: (PAIR, ('.*', tn.schemes.tk(rate=0.5)))
+  )
+  done = iterated(stack(), first)
+  assert [row.step.paths for row in done.steps] == [
+    ('layers/0', 'layers/1', 'layers/2'), ('layers/3',)
+  ]  # fmt: skip
+  half = tn.compression.Schedule(groups[:1], conv=tn.schemes.joint(rate=0.5))
+  sizes, model = [], stack()
+  for name in 'abb':  # of the dense model, of the joint one, and that from its file
+    done = iterated(model, half, checkpoint=tmp_path / name)
+    sizes.append(done.steps[0].report.kernel_params)
+    model = done.model if name == 'a' else model
+  assert sizes == [66, 18, 18]  # r^5 + r (3 + 4 + 4 + 3 + 3) in 0.5 of 432, then of 66
+  assert tn.compression.walk(done.model)['layers/0'].joint.num_params == 18
+
+
+def test_no_step_takes_layers_out_of_a_tensor():
+  small, _ = tn.compress(stack(), (PAIR,))
+  with pytest.raises(ValueError, match='part of a joint tensor, with layers/0; tn.to_dense first'):
+    iterated(small, tn.compression.Schedule('layers/[012]', conv=tn.schemes.tk(rate=0.5)))
+  cut = tn.compression.Schedule('layers/[01]', rules=lambda m, s: (PAIR,))
+  with pytest.raises(ValueError, match='takes layers/0 out of one with layers/2, which stays'):
+    iterated(small, cut)
+
+
+def test_the_architecture_counts_once():
+  small, report = tn.compress(stack(), (PAIR,), input_shape=(5, 5, 4))
+  p = small.layers[0].kernels.parametrization
+  jaxpr = jax.make_jaxpr(lambda f: tn.schemes.expand(p, f))(p.init(KEY)).jaxpr
+  once, seconds = tn.schemes.expansion(p)
+  assert once == products(jaxpr) > 0
+  first, second, third, _ = report.layers
+  assert first.macs == second.macs + once
+  assert second.macs == third.macs
+  np.testing.assert_allclose(first.seconds, second.seconds + seconds)
+  assert (
+    tn.compression.plan(small, (('layers/3', None),), input_shape=(5, 5, 4)).macs == report.macs
+  )
+
+
+def products(jaxpr):
+  """Multiply-adds of all products in a program."""
+  found = 0
+  for step in jaxpr.eqns:
+    if 'jaxpr' in step.params:
+      found += products(step.params['jaxpr'].jaxpr)
+    if step.primitive.name == 'dot_general':
+      (summed, _), _ = step.params['dimension_numbers']
+      left = step.invars[0].aval.shape
+      found += step.outvars[0].aval.size * int(np.prod([left[i] for i in summed]))
+  return found

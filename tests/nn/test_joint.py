@@ -1,5 +1,9 @@
 """Convolutions whose kernels are one tensor: equal to dense ones with the rebuilt kernels."""
 
+import gc
+import re
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,19 +79,88 @@ def test_every_kernel_starts_with_the_right_variance(format):
   np.testing.assert_allclose(full.std(axis=1) * 288**0.5, 1, rtol=0.1)
 
 
-def test_the_architecture_is_contracted_once_for_all_layers():
-  """Products that no layer's input takes part in, in the program of 6 layers and of 12."""
+def test_the_architecture_is_contracted_once_in_a_compiled_step():
+  """Products of forward and backward pass, of 3 layers and of 6 that share the same tensor."""
 
   def products(layers):
     net = Net(joint('tk'))
-    net.layers = nnx.List([*net.layers] * (layers // 6))
+    net.layers = nnx.List(net.layers[:layers])
     run, state = split(net)
-    text = jax.jit(run).lower(state, X).as_text()
-    return text.count('dot_general') + text.count('stablehlo.convolution')
+    step = jax.jit(jax.value_and_grad(lambda s: (run(s, X) ** 2).sum()))
+    return len(re.findall(r' (?:dot|convolution)\(', step.lower(state).compile().as_text()))
 
-  each = products(12) - products(6)
-  assert each in (18, 6)  # three products a layer, or the rebuilt kernel's
-  assert 0 < products(6) - each <= 5  # the factors with the core, once
+  each = products(6) - products(3)
+  assert 0 < each <= 3 * 9  # of a layer three, and six for the gradients
+  assert 0 < products(3) - each <= 4 * 3  # the core with its four factors
+
+
+def checkpointed(layers, x):
+  for layer in layers:
+    x = jax.checkpoint(lambda x, layer=layer: layer(x))(x)
+  return x
+
+
+def test_a_checkpoint_uses_what_was_contracted_before_it():
+  def products(before):
+    graph, state = nnx.split(Net(joint('tk')))
+
+    def loss(state):
+      net = nnx.merge(graph, state, copy=True)
+      if before:
+        net.kernels.of((0, 0))
+      return checkpointed(net.layers, X).sum()
+
+    return jax.jit(jax.grad(loss)).lower(state).as_text().count('stablehlo.dot_general')
+
+  assert products(True) < 0.6 * products(False)
+
+
+@pytest.mark.parametrize('way', ['closure', 'checkpoint', 'merged'])
+def test_nothing_of_a_trace_outlives_it(way):
+  net = Net(joint('tk'))
+  run, state = split(net)
+  calls = {
+    'closure': lambda: jax.jit(net)(X),
+    'checkpoint': lambda: jax.jit(lambda x: checkpointed(net.layers, x))(X),
+    'merged': lambda: jax.jit(jax.grad(lambda s: run(s, X).sum()))(state),
+  }
+  with jax.checking_leaks():
+    calls[way]()
+
+
+def test_what_is_replaced_is_not_kept():
+  net = Net(joint('tk'))
+  net(X)
+  old = weakref.ref(net.kernels.core[...])
+  net.kernels.core[...] = 2 * net.kernels.core[...]
+  gc.collect()
+  assert old() is None
+
+
+@formats
+def test_a_kernel_is_the_same_alone_and_among_all(format):
+  net = Net(joint(format))
+  run = jax.jit(lambda s: [layer.kernel for layer in nnx.merge(graph, s, copy=True).layers])
+  graph, state = nnx.split(net)
+  for layer, kernel in zip(net.layers, run(state)):
+    np.testing.assert_allclose(layer.kernel, kernel, atol=1e-6)
+
+
+def test_only_the_state_is_for_plain_jax():
+  net = Net(joint('tk'))
+  before = net.kernels.factors()
+  for use in (lambda: jax.tree.map(jnp.copy, net), lambda: jax.jit(lambda m: m(X))(net)):
+    with pytest.raises(ValueError, match=r'shared by layers.* nnx.split\(model\)'):
+      use()
+  graph, state = nnx.split(net)
+  twice = nnx.merge(graph, jax.tree.map(lambda a: 2 * a, state))
+  np.testing.assert_array_equal(twice.layers[5].kernels.core[...], 2 * before['core'])
+  assert len({id(layer.kernels) for layer in twice.layers}) == 1
+
+
+def test_ranks_above_their_modes_are_cut():
+  p = made(scheme=tn.schemes.joint(ranks=99)).parametrization
+  assert p.ranks == (3, 2, 8, 8, 3, 3)
 
 
 def test_from_trained_layers_at_full_rank_nothing_is_lost():
@@ -120,6 +193,20 @@ def test_kernels_of_one_and_three_spatial_modes(kernel):
   convs = {(i,): nnx.Conv(4, 6, kernel, rngs=nnx.Rngs(i)) for i in range(2)}
   made = tn.nn.JointConv.from_dense(convs, tn.schemes.joint(ranks=2))
   assert made[1,].kernels.architecture == (2,)
+
+
+def test_factors_that_changed_in_a_step_are_seen():
+  graph, state = nnx.split(Net(joint('tk')))
+
+  @jax.jit
+  def step(state):
+    net = nnx.merge(graph, state, copy=True)
+    before = net.layers[0].kernel
+    net.kernels.core[...] = 2 * net.kernels.core[...]
+    return before, net.layers[0].kernel
+
+  before, after = step(state)
+  np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
 
 
 def test_factors_that_changed_are_seen():

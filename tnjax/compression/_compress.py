@@ -31,8 +31,8 @@ def compress(
     model: any NNX model; its `nnx.Conv`, `nnx.Linear`, `nnx.LinearGeneral` (the projections of
       attention) and `nnx.Embed` layers, at any depth, can be served, stacks of them (`nnx.vmap`)
       and subclasses that `tn.nn.register` knows too. Factorised layers are decomposed again,
-      their core alone where the scheme is of the same fold and format, else through the weight
-      they stand for; layers that share a weight share its factors.
+      their core alone where the scheme is of the same fold and format, else (and those of a
+      joint tensor) through the weight they stand for; layers that share a weight share its factors.
     rules: (pattern, scheme or None) pairs. A layer takes the first pattern that `re.fullmatch`es
       its '/'-joined path, any of its paths where it is held several times; None, or no match,
       leaves it dense.

@@ -14,7 +14,6 @@ from flax import nnx
 from jax import Array
 
 from tnjax.compression._compress import compress
-from tnjax.compression._replace import to_dense
 from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._rules import check_ready, make_jobs
 from tnjax.compression._save import describe, load, save
@@ -81,8 +80,8 @@ def iterate(
 
   A layer that is factorised already is compressed again by its core, which takes in the old outer
   factors: it never becomes a chain of more factors, and its dense weight is not rebuilt (but where
-  the core has more than 2^22 entries, or the layer is a stack). Of the fine-tuned model and the one
-  before fine-tuning the more accurate goes on.
+  the core has more than 2^22 entries, or the layer is a stack or part of a joint tensor). Of the
+  fine-tuned model and the one before fine-tuning the more accurate goes on.
 
   Source: Gusak et al. 2019 (arXiv 1903.09973, MUSCO).
 
@@ -148,7 +147,7 @@ def _resumed(
     StepReport(**row | {'step': _made(Step, row['step']), 'report': _report(row['report'])})
     for row in notes['steps']
   ]
-  return load(path, model=to_dense(model)), notes['accuracy'], steps
+  return load(path, model=model), notes['accuracy'], steps
 
 
 def _report(fields: dict) -> Report:

@@ -1,6 +1,6 @@
 """Putting other layers into a copy of a model, and dense ones back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 from flax import nnx
@@ -32,15 +32,42 @@ def replace(model: nnx.Module, layers: Mapping[str, nnx.Module]) -> nnx.Module:
 
   graphdef, state = nnx.split(model)
   made = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(own, state))
-  for parts, node in list(nnx.iter_graph(made)):
-    layer = layers.get('/'.join(map(str, parts)))
-    if layer is not None and isinstance(node, nnx.Module):
-      bias = {'bias': node.bias} if hasattr(node, 'bias') else {}
-      node.__class__ = type(layer)
-      held = vars(layer) | bias
-      vars(node).clear()
-      vars(node).update(held)
+  nodes = {'/'.join(map(str, p)): n for p, n in nnx.iter_graph(made) if isinstance(n, nnx.Module)}
+  kernels = _heirs([(nodes[path], layer) for path, layer in layers.items()])
+  for path, layer in layers.items():
+    bias = {'bias': nodes[path].bias} if hasattr(nodes[path], 'bias') else {}
+    _become(nodes[path], layer)
+    vars(nodes[path]).update(bias)
+    if isinstance(layer, nn.JointConv):
+      nodes[path].kernels = kernels.get(id(layer.kernels), layer.kernels)
   return made
+
+
+def _become(node: nnx.Module, other: nnx.Module) -> None:
+  node.__class__ = type(other)
+  held = dict(vars(other))
+  vars(node).clear()
+  vars(node).update(held)
+
+
+def _heirs(changes: Sequence[tuple[nnx.Module, nnx.Module]]) -> dict[int, nn.JointKernels]:
+  """What becomes of joint kernels whose layers change: the node for new ones, by their ids.
+
+  A model may hold its joint kernels itself, so that they become the new ones in place; or an empty
+  module, where none come in their stead.
+  """
+  old = {
+    id(node.kernels): (node.kernels, getattr(layer, 'kernels', nnx.Module()))
+    for node, layer in changes
+    if isinstance(node, nn.JointConv)
+  }
+  found: dict[int, nn.JointKernels] = {}
+  for node, new in old.values():
+    first = isinstance(new, nn.JointKernels) and id(new) not in found
+    _become(node, new if first else nnx.Module())
+    if first:
+      found[id(new)] = node
+  return found
 
 
 def factorised(
@@ -71,7 +98,8 @@ def factorised(
 def to_dense(model: nnx.Module) -> nnx.Module:
   """A copy of the model with every factorised layer rebuilt, as what it was before.
 
-  Layers that share factors share the rebuilt weight.
+  Layers that share factors share the rebuilt weight. A `JointKernels` that the model holds itself,
+  beside its layers, becomes an empty `nnx.Module`.
 
   >>> import jax.numpy as jnp, tnjax as tn
   >>> model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))

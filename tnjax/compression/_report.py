@@ -14,7 +14,9 @@ class LayerReport:
     scheme: name of the scheme, None for a layer left dense.
     ranks: of the factors, () for a layer left dense.
     params, dense_params: stored kernel entries after and before (bias not counted).
-    macs, dense_macs: multiply-adds for one input, None where the input's shape was not given.
+    macs, dense_macs: multiply-adds for one input, None where the input's shape was not given. On
+      the line of a joint tensor's first layer stand its parameters, and the contraction of the
+      architecture's modes, once for all its layers; so with seconds.
     squared_error, squared_norm: ||W - W'||^2 and ||W||^2; 0 error where nothing was done, None in a
       plan.
     reason: why the layer stays as it is, '' if it does not.

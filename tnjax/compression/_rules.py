@@ -19,7 +19,7 @@ from tnjax.compression._report import LayerReport, Report
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
-from tnjax.schemes import Held, Kernel, Parametrization, Scheme
+from tnjax.schemes import Held, Kernel, Parametrization, Scheme, expansion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +245,7 @@ def row_of(
   owner = job.path == place.path if job else leads
   before = layer.parametrization if place.factorised else None
   after = job.of_layer if job else before
+  whole = place.joint if job is None else job.parametrization if job.joint and owner else None
   return LayerReport(
     path=place.path,
     shape=place.shape,
@@ -252,8 +253,8 @@ def row_of(
     ranks=job.parametrization.ranks if job else (),
     params=(job.params if job else place.stored) if owner else 0,
     dense_params=place.stored if leads else 0,
-    macs=macs_of(place, after, calls),
-    dense_macs=macs_of(place, before, calls),
+    macs=macs_of(place, after, calls, whole),
+    dense_macs=macs_of(place, before, calls, place.joint),
     squared_error=None if job and owner else 0.0,
     squared_norm=None if owner else 0.0,
     reason=reason if owner or not job else f'{"part" if job.joint else "weight"} of {job.path}',
@@ -270,8 +271,14 @@ def macs_of(
   place: Place,
   parametrization: Parametrization | None,
   calls: Mapping[tuple[int, ...], float] | None,
+  joint: Parametrization | None = None,
 ) -> int | None:
-  """Multiply-adds of all calls; None where they, or how many they are, is not known."""
+  """Multiply-adds of all calls; None where they, or how many they are, is not known.
+
+  With those of a `joint` tensor's architecture, which are contracted once for all its layers.
+  """
   if calls is None or place.kind is None or math.inf in calls.values():
     return None
-  return sum(n * place.kind.macs(place.layer, parametrization, shape) for shape, n in calls.items())
+  once = expansion(joint)[0] if joint else 0
+  each = ((n, place.kind.macs(place.layer, parametrization, shape)) for shape, n in calls.items())
+  return once + sum(n * macs for n, macs in each)

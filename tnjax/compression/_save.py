@@ -17,7 +17,7 @@ from tnjax.compression import _file
 from tnjax.compression._replace import factorised, replace
 from tnjax.compression._rules import make_jobs
 from tnjax.compression._walk import Place, walk
-from tnjax.schemes import Kernel, Scheme, Solver, by_name, draw_index
+from tnjax.schemes import Scheme, Solver, by_name, draw_index
 
 _PACKAGES = ('tnjax', 'jax', 'flax', 'numpy')
 
@@ -132,7 +132,8 @@ def _describe(place: Place) -> dict[str, Any]:
     'leader': place.leader,
   }
   if isinstance(layer, nn.JointConv):
-    row |= {'joint': place.home, 'position': list(layer.position)}
+    sizes = layer.kernels.architecture
+    row |= {'joint': place.home, 'position': list(layer.position), 'architecture': list(sizes)}
   if layer.parametrization.fold.shuffled:
     index = np.asarray(layer.index[...])
     if (index == _drawn(layer)).all():  # else it stands in the file itself
@@ -170,7 +171,7 @@ def _architecture(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Mod
   for rows in joined.values():
     layers |= _joint_layers(places, rows)
   for path, row in about['layers'].items():
-    if row['leader'] != path:
+    if row['leader'] != path and 'joint' not in row:
       layers[path].share_factors(layers[row['leader']])
   return replace(model, layers)
 
@@ -198,13 +199,12 @@ def _joint_layers(
   row = next(iter(rows.values()))
   scheme, exact, solver = _scheme(row)
   at = {path: tuple(own['position']) for path, own in rows.items()}
-  found = nn.JointConv.abstract_of({at[path]: places[path].layer for path in rows}, exact)
-  kernels = next(iter(found.values())).kernels
+  sizes = row.get('architecture') or [max(numbers) + 1 for numbers in zip(*at.values())]
+  convs = {path: places[path].layer for path in rows}
+  kernels = nn.JointKernels.abstract(sizes, convs, exact)
   kernels.parametrization = dataclasses.replace(kernels.parametrization, solver=solver)
   kernels.scheme = scheme
-  for layer in found.values():
-    layer.scheme, layer.parametrization = scheme, Kernel.of(kernels.parametrization)
-  return {path: found[at[path]] for path in rows}
+  return {path: nn.JointConv.instead_of(convs[path], kernels, at[path]) for path in rows}
 
 
 def _of_old(about: Mapping[str, Any], model: nnx.Module | None) -> nnx.Module:

@@ -1,7 +1,6 @@
 """What a multi-stage compression does in every step, as data."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -37,7 +36,8 @@ class Schedule:
 
   A `rate` is of what a layer stores now: two passes at 0.5 leave a quarter (MUSCO's constant
   reduction). `ranks.Evbmf` starts from a layer's present ranks, as MUSCO's weakened ranks do. Fixed
-  ranks are those of every pass.
+  ranks are those of every pass. A joint scheme goes with the pattern of its rule, or of its group,
+  whose capture groups are the modes of the architecture; no step may cut its layers in two.
 
   Attributes:
     groups: patterns, matched against layer paths as those of rules are; one fine-tuning each. A
@@ -113,15 +113,23 @@ class Schedule:
       (compiled(pattern, places), scheme)
       for pattern, scheme in check_rules(self.rules(model, step))
     ]
+    group = compiled(step.group, places)
     paths: dict[Scheme | None, list[str]] = {}
+    joint: dict[tuple[str, Scheme], None] = {}
     for path, place in own.items():
       if given is None:
-        scheme = self._scheme(place)
+        pattern, scheme = group, self._scheme(place)
       else:
-        scheme = next((scheme for pattern, scheme in given if matches(pattern, place)), None)
-      paths.setdefault(scheme, []).append(re.escape(path))
+        pattern, scheme = next((rule for rule in given if matches(rule[0], place)), (None, None))
+      if scheme is not None and scheme.name == 'joint':
+        joint[pattern.pattern, scheme] = None  # the groups of its pattern tell layers apart
+      else:
+        paths.setdefault(scheme, []).append(re.escape(path))
+    if joint:  # whose patterns may match layers of other groups
+      paths.setdefault(None, []).extend(re.escape(path) for path in places if path not in own)
     # One rule a scheme: a layer that it cannot serve stays as it is beside others that it can.
-    return tuple((f'(?:{"|".join(own)})', scheme) for scheme, own in paths.items())
+    rules = [(f'(?:{"|".join(own)})', scheme) for scheme, own in paths.items() if own]
+    return (*rules, *joint)
 
   def _own(self, group: str, places: Mapping[str, Place]) -> dict[str, Place]:
     """The layers whose first match a group is."""
@@ -139,5 +147,4 @@ class Schedule:
     scheme = self.conv if any(size > 1 for size in spatial) else self.matrix
     if scheme is None or scheme.rate is None:
       return scheme
-    dense = place.copies * math.prod(place.kind.array_shape(place.layer))
-    return dataclasses.replace(scheme, rate=scheme.rate * place.stored / dense)
+    return dataclasses.replace(scheme, rate=scheme.rate * place.share)

@@ -14,6 +14,7 @@ from tnjax.compression._rules import Job, row_of
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place
 from tnjax.nn import compute_dtype
+from tnjax.schemes import Parametrization, expansion
 
 OBJECTIVES = ('params', 'time')
 _BATCH = 32
@@ -83,10 +84,16 @@ def _expected(
   if place.factorised:
     own = layer.parametrization
     before = {shape: kind.forecast(layer, own, shape).seconds for shape in calls}
+  whole = job.parametrization if job.joint and place is job.place else None
   return {
-    'seconds': sum(n * after[shape].seconds for shape, n in calls.items()),
-    'dense_seconds': sum(n * before[shape] for shape, n in calls.items()),
+    'seconds': _once(place, whole) + sum(n * after[shape].seconds for shape, n in calls.items()),
+    'dense_seconds': _once(place, place.joint) + sum(n * before[s] for s, n in calls.items()),
   }
+
+
+def _once(place: Place, joint: Parametrization | None) -> float:
+  """Seconds for the architecture's modes of a joint tensor, which all its layers share."""
+  return expansion(joint, compute_dtype(place.layer))[1] if joint else 0.0
 
 
 class _Clock:

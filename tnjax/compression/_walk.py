@@ -10,7 +10,7 @@ from flax import linen, nnx
 from jax import Array
 
 from tnjax import nn
-from tnjax.schemes import Held
+from tnjax.schemes import Held, Parametrization
 
 _WEIGHTS = ('kernel', 'embedding')
 
@@ -54,6 +54,20 @@ class Place:
     return tuple(_weight(self.layer).shape)
 
   @property
+  def joint(self) -> Parametrization | None:
+    """The joint tensor that this is the first layer of, None of any other."""
+    is_first = isinstance(self.layer, nn.JointConv) and self.home == self.path
+    return self.layer.kernels.parametrization if is_first else None
+
+  @property
+  def share(self) -> float:
+    """What is stored of the weight, of 1 for a dense one; of a joint tensor's layers alike."""
+    if isinstance(self.layer, nn.JointConv):
+      whole = self.layer.kernels.parametrization
+      return whole.num_params / whole.fold.size
+    return self.stored / (self.copies * math.prod(self.kind.array_shape(self.layer)))
+
+  @property
   def copies(self) -> int:
     """Number of weights in a stack; 1 for one layer."""
     return math.prod(self.shape) // math.prod(self.kind.array_shape(self.layer)) if self.kind else 1
@@ -93,11 +107,12 @@ def walk(model: nnx.Module) -> dict[str, Place]:
   for parts, named in layers.items():
     own.setdefault(_ids(named), set()).update((*parts, *name) for name in named)
   uses, normalised = _uses(nodes, twins), _normalised(nodes)
+  shared = {p for p in nodes if isinstance(nodes.get(p[:-1]), nn.JointKernels)}
   found: dict[str, Place] = {}
   leaders: dict[tuple, str] = {}
   for parts, named in layers.items():
     ids, weight = _ids(named), next(iter(named.values()))
-    held = (use for v in ids for use in uses[v] if use not in own[ids])
+    held = (use for v in ids for use in uses[v] if use not in own[ids] | shared)
     tie = next((f'its weight is {_joined(use)} too' for use in held), '')
     if not isinstance(weight, nnx.Param):
       tie = f'its weight is a {type(weight).__name__}, no nnx.Param, so nothing would train factors'

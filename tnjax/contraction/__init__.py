@@ -3,7 +3,8 @@
 `schedule(problem)` decides at trace time, from shapes alone; `execute` runs the result on arrays,
 and `apply` does both. Operands are contracted by shared labels; `'h'`, `'w'`, `'d'` are convolution
 modes, which meet the input's spatial axes by a convolution instead of a sum. A network without an
-input is contracted by `contract`, whose order opt_einsum chooses, and cut by `select`.
+input is contracted by `contract`, in an order that opt_einsum chooses and `work` counts, and cut by
+`select`.
 """
 
 from tnjax.contraction._apply import apply
@@ -18,6 +19,7 @@ from tnjax.contraction._schedule import Schedule, execute, schedule
 from tnjax.contraction._search import Step, chain, orders
 from tnjax.contraction._select import select
 from tnjax.contraction._windows import lax_only
+from tnjax.contraction._work import work
 
 # The names these had when `compression.plan` and the layers of `tnjax.nn` already had them too.
 Layer, Plan, plan = Problem, Schedule, schedule
@@ -50,4 +52,5 @@ __all__ = [
   'schedule',
   'plan',
   'select',
+  'work',
 ]

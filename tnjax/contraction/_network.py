@@ -56,11 +56,16 @@ def contract(
   >>> contract(net, {'a': jnp.ones((2, 1)), 'b': jnp.ones((1, 3))}, ('o', 'i')).shape
   (3, 2)
   """
-  letters = {label: opt_einsum.get_symbol(i) for i, (label, _) in enumerate(network.sizes)}
-  terms = [''.join(letters[x] for x in labels) for labels in network.labels]
-  equation = ','.join(terms) + '->' + ''.join(letters[x] for x in output)
-  optimize = 'optimal' if len(terms) <= 5 else 'auto'
+  text, optimize = equation(network, output)
   operands = [arrays[name].reshape(shape) for name, shape in network.shapes().items()]
   if namespace(*operands) is np:
-    return np.einsum(equation, *operands, optimize=True)
-  return jnp.einsum(equation, *operands, optimize=optimize, precision=precision)
+    return np.einsum(text, *operands, optimize=True)
+  return jnp.einsum(text, *operands, optimize=optimize, precision=precision)
+
+
+def equation(network: Network, output: Sequence[str]) -> tuple[str, str]:
+  """The contraction in einsum's letters, and how opt_einsum is to find its order."""
+  letters = {label: opt_einsum.get_symbol(i) for i, (label, _) in enumerate(network.sizes)}
+  terms = [''.join(letters[x] for x in labels) for labels in network.labels]
+  text = ','.join(terms) + '->' + ''.join(letters[x] for x in output)
+  return text, 'optimal' if len(terms) <= 5 else 'auto'

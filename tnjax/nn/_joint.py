@@ -3,28 +3,54 @@
 import dataclasses
 import weakref
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from flax import errors, nnx
 from jax import Array
+from jax.extend.core import get_opaque_trace_state
 
 from tnjax.contraction import ints
 from tnjax.nn._conv import Conv, conv_geometry
 from tnjax.nn._factorised import copied, unsupported
 from tnjax.ops import integers
-from tnjax.schemes import Kernel, Scheme, check_scheme, expand, fit_all, stack_shape
+from tnjax.schemes import Kernel, Scheme, check_scheme, expand, fit_all, pick, stack_shape
 
-_expanded: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # latest of every JointKernels
+with jax.ensure_compile_time_eval():
+  _EAGER = get_opaque_trace_state()
 
 
-class JointKernels(nnx.Module):
+class _Contracted(NamedTuple):
+  """The factors of all kernels, and what they were contracted from, in which trace."""
+
+  trace: object
+  factors: Mapping[str, Array]
+  kernels: Sequence[Mapping[str, Array]]
+
+  def serves(self, factors: Mapping[str, Array], trace: object) -> bool:
+    """Whether they are those of these factors, and values of this trace or one around it."""
+    around = trace == self.trace or any(isinstance(a, jax.core.Tracer) for a in factors.values())
+    return around and all(factors[name] is a for name, a in self.factors.items())
+
+
+# Of those that the running trace made: a trace's values go with the objects it made.
+_contracted: weakref.WeakKeyDictionary['JointKernels', _Contracted] = weakref.WeakKeyDictionary()
+
+
+class JointKernels(nnx.Module, pytree=False):
   """The kernels of several equally shaped convolutions as one tensor (Kossaifi et al. 2019).
 
-  `JointConv` is a convolution by one of them. Whatever a step or a call contracts of the
-  architecture's modes it contracts once: the first layer that needs its kernel does it for all.
+  `JointConv` is a convolution by one of them. In a step that is traced (`nnx.jit`, `nnx.grad`, or
+  `nnx.merge` inside `jax.jit`) the architecture's modes are contracted once, forward and backward:
+  the first layer that needs its kernel does it for all. Where that could not be kept, as outside of
+  any trace or where a function closes over a model made elsewhere, a layer contracts its own part
+  of them alone. What `nnx.remat` is given it makes anew, so that each such block contracts for
+  itself; a `jax.checkpoint` that closes over layers uses what was contracted before it.
+
+  Layers share this object, which plain JAX would copy for each of them: `jax.tree.map`, `jax.jit`
+  and `jax.grad` refuse a model that has one. Give them the state: `nnx.split` and `nnx.merge`.
 
   Args:
     architecture: sizes of the modes that tell the kernels apart, such as (stacks, depth, pathways,
@@ -76,6 +102,20 @@ class JointKernels(nnx.Module):
     else:
       self.store(self.parametrization.init(rngs.params(), kernel_std, param_dtype))
 
+  @classmethod
+  def abstract(
+    cls, architecture: Sequence[int], convs: Mapping[object, nnx.Conv], scheme: Scheme
+  ) -> 'JointKernels':
+    """For layers, by whatever names, that are dense or factorised: shapes in place of arrays.
+
+    Raises:
+      ValueError: kernels of unequal shape or dtype, a grouped or masked convolution, a stack.
+    """
+    _check_alike(convs)
+    first = next(iter(convs.values()))
+    kernel = first.in_features, first.out_features, first.kernel_size
+    return cls(architecture, *kernel, scheme=scheme, param_dtype=first.param_dtype, rngs=None)
+
   @property
   def architecture(self) -> tuple[int, ...]:
     """Sizes of the architecture's modes."""
@@ -91,17 +131,34 @@ class JointKernels(nnx.Module):
     return {name: getattr(self, name)[...] for name in self.parametrization.names}
 
   def of(self, index: Sequence[int]) -> dict[str, Array]:
-    """The factors of one kernel; those of all are found at once, and kept while factors stay."""
-    factors, trace = self.factors(), jax.extend.core.get_opaque_trace_state()
-    known = _expanded.get(self)
-    if (
-      known is None
-      or known[0] != trace
-      or any(factors[name] is not own for name, own in known[1].items())
-    ):
-      known = trace, factors, expand(self.parametrization, factors)
-      _expanded[self] = known
-    return known[2][int(np.ravel_multi_index(tuple(index), self.architecture))]
+    """The factors of one kernel."""
+    factors, trace = self.factors(), get_opaque_trace_state()
+    known = _contracted.get(self)
+    if known is None or not known.serves(factors, trace):
+      if trace == _EAGER or not self._of_this_trace():  # it would outlive what it keeps
+        return pick(self.parametrization, factors, index)
+      known = _Contracted(trace, factors, expand(self.parametrization, factors))
+      _contracted[self] = known
+    return known.kernels[int(np.ravel_multi_index(tuple(index), self.architecture))]
+
+  def _of_this_trace(self) -> bool:
+    """Whether the trace that runs now made this object, which then goes when it ends."""
+    try:
+      self.param_dtype = self.param_dtype  # which flax refuses in every other trace
+    except errors.TraceContextError:
+      return False
+    return True
+
+
+def _refuse(kernels: JointKernels) -> NoReturn:
+  raise ValueError(
+    'JointKernels is shared by layers, and plain JAX (jax.tree.map, jax.jit, jax.grad) on a model '
+    'would copy it for each; give it the state, graph, state = nnx.split(model), or take nnx.jit, '
+    'nnx.grad'
+  )
+
+
+jax.tree_util.register_pytree_node(JointKernels, _refuse, _refuse)
 
 
 class JointConv(Conv):
@@ -193,23 +250,18 @@ class JointConv(Conv):
     cls, convs: Mapping[tuple[int, ...], nnx.Conv], scheme: Scheme
   ) -> dict[tuple[int, ...], 'JointConv']:
     """The layers `from_dense` would give, with shapes in place of arrays; nothing is computed."""
-    sizes = architecture_of(convs)
-    first = next(iter(convs.values()))
-    kernels = JointKernels(
-      sizes,
-      first.in_features,
-      first.out_features,
-      first.kernel_size,
-      scheme=scheme,
-      param_dtype=first.param_dtype,
-      rngs=None,
-    )
+    kernels = JointKernels.abstract(architecture_of(convs), convs, scheme)
+    return {index: cls.instead_of(conv, kernels, index) for index, conv in convs.items()}
+
+  @classmethod
+  def instead_of(
+    cls, conv: nnx.Conv, kernels: JointKernels, position: Sequence[int]
+  ) -> 'JointConv':
+    """A layer like another, with its kernel from `kernels` and a shape for its bias."""
     shared = [n for n in cls.SHARED if n not in _OF_KERNELS]
-    layers = {}
-    for index, conv in convs.items():
-      layers[index] = cls(kernels, index, **{name: getattr(conv, name) for name in shared})
-      layers[index].dense_class = getattr(conv, 'dense_class', type(conv))
-    return layers
+    layer = cls(kernels, position, **{name: getattr(conv, name) for name in shared}, rngs=None)
+    layer.dense_class = getattr(conv, 'dense_class', type(conv))
+    return layer
 
   @property
   def num_params(self) -> int:
@@ -248,15 +300,21 @@ def architecture_of(convs: Mapping[tuple[int, ...], nnx.Conv]) -> tuple[int, ...
   """
   if not convs or len({len(index) for index in convs}) != 1:
     raise ValueError(f'convs has the indices {list(convs)}; it needs tuples of one length')
+  sizes = tuple(max(numbers) + 1 for numbers in zip(*convs))
+  for index in np.ndindex(sizes):
+    if index not in convs:
+      raise ValueError(f'convs has no layer {index}; of modes {sizes} it needs every combination')
+  _check_alike(convs)
+  return sizes
+
+
+def _check_alike(convs: Mapping[object, nnx.Conv]) -> None:
+  """That layers, by index or path, can have kernels of one tensor."""
   for index, conv in convs.items():
     if not isinstance(conv, nnx.Conv | Conv):
       raise ValueError(f'layer {index} is a {type(conv).__name__}; a joint tensor is of nnx.Conv')
     if Conv.stack_shape(conv):
       raise ValueError(f'layer {index} is a stack; a joint tensor is of single layers')
-  sizes = tuple(max(numbers) + 1 for numbers in zip(*convs))
-  for index in np.ndindex(sizes):
-    if index not in convs:
-      raise ValueError(f'convs has no layer {index}; of modes {sizes} it needs every combination')
   first = _kernel(next(iter(convs.values())))
   for index, conv in convs.items():
     if reason := unsupported(conv) or (conv.feature_group_count > 1 and 'it has feature groups'):
@@ -266,7 +324,6 @@ def architecture_of(convs: Mapping[tuple[int, ...], nnx.Conv]) -> tuple[int, ...
         f'layer {index} has a kernel {_kernel(conv)}; a joint tensor needs equal ones, and the '
         f'first is {first}'
       )
-  return sizes
 
 
 def _kernel(conv: nnx.Conv | Conv) -> str:

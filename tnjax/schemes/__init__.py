@@ -10,7 +10,7 @@ from tnjax.schemes._fit import Fit, fit_all, needs_program
 from tnjax.schemes._fold import Fold, spatial_labels
 from tnjax.schemes._formats import FORMATS, Format
 from tnjax.schemes._held import Held, rebuild
-from tnjax.schemes._joint import Kernel, expand, stack_shape
+from tnjax.schemes._joint import Kernel, expand, expansion, pick, stack_shape
 from tnjax.schemes._parametrization import Forecast, Parametrization
 from tnjax.schemes._scheme import Scheme, check_scheme
 from tnjax.schemes._shuffle import draw_index, on_host
@@ -49,10 +49,12 @@ __all__ = [
   'cp4',
   'draw_index',
   'expand',
+  'expansion',
   'fit_all',
   'needs_program',
   'joint',
   'on_host',
+  'pick',
   'r_cp',
   'r_tk',
   'r_tt',

@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jax import Array, lax
 
-from tnjax.contraction import Network, contract
+from tnjax.contraction import Network, contract, select, work
 from tnjax.ops import HIGHEST
 from tnjax.schemes._fold import Fold
 from tnjax.schemes._parametrization import Parametrization, turn
@@ -29,6 +29,12 @@ class Part:
   operands: tuple[str, ...]
   stack: tuple[str, ...]
   labels: tuple[str, ...]
+
+  def of(self, joint: Parametrization) -> Network:
+    """The operands with their labels."""
+    net = joint.network
+    own = tuple(net.labels[net.names.index(name)] for name in self.operands)
+    return Network(self.operands, own, net.sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,24 +87,44 @@ def expand(joint: Parametrization, factors: Mapping[str, Array]) -> list[dict[st
 
   Here the architecture's modes are contracted, once for all kernels; 16 bits by way of float32.
   """
+  stack = stack_shape(joint)
+  kernels = [_shared(joint, factors) for _ in range(math.prod(stack))]
   wide, dtype = joint.widened(factors)
-  parts, net, stack = _parts(joint), joint.network, stack_shape(joint)
-  cut = {name for part in parts for name in part.operands}
-  shared = {name: factors[name] for name in net.names if name not in cut}
-  kernels = [dict(shared) for _ in range(math.prod(stack))]
-  for part in parts:
-    own = tuple(net.labels[net.names.index(name)] for name in part.operands)
-    full = contract(
-      Network(part.operands, own, net.sizes), wide, (*part.stack, *part.labels), HIGHEST
-    )
+  for part in _parts(joint):
+    full = contract(part.of(joint), wide, (*part.stack, *part.labels), HIGHEST).astype(dtype)
     sizes = full.shape[: len(part.stack)]
-    full = full.reshape(math.prod(sizes), *full.shape[len(part.stack) :]).astype(dtype)
+    full = full.reshape(math.prod(sizes), *full.shape[len(part.stack) :])
     slices = [a[0] for a in lax.split(full, (1,) * len(full))]  # whose gradient is one array again
     axes = [int(x[1:]) for x in part.stack]
     for at, kernel in zip(np.ndindex(stack), kernels):
       place = np.ravel_multi_index([at[k] for k in axes], sizes) if axes else 0
       kernel[part.name] = slices[int(place)]
   return kernels
+
+
+def pick(
+  joint: Parametrization, factors: Mapping[str, Array], index: Sequence[int]
+) -> dict[str, Array]:
+  """The factors of one kernel, as `expand` has them; nothing is contracted of the others."""
+  wide, dtype = joint.widened(factors)
+  at, kernel = dict(zip(joint.fold.stack, index)), _shared(joint, factors)
+  for part in _parts(joint):
+    own = {x: at[x] for x in part.stack}
+    cut = contract(*select(part.of(joint), wide, own), part.labels, HIGHEST)
+    kernel[part.name] = cut.astype(dtype)
+  return kernel
+
+
+def expansion(joint: Parametrization, dtype: str = 'float32') -> tuple[int, float]:
+  """Multiply-adds of `expand`, and the seconds that it is expected to take on this device."""
+  found = [work(p.of(joint), (*p.stack, *p.labels), dtype) for p in _parts(joint)]
+  return sum(macs for macs, _ in found), sum(seconds for _, seconds in found)
+
+
+def _shared(joint: Parametrization, factors: Mapping[str, Array]) -> dict[str, Array]:
+  """The factors that all kernels have in common."""
+  cut = {name for part in _parts(joint) for name in part.operands}
+  return {name: factors[name] for name in joint.network.names if name not in cut}
 
 
 @functools.lru_cache(maxsize=256)

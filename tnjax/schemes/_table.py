@@ -134,8 +134,8 @@ def joint(
   default all before a kernel of two spatial modes), then inputs, outputs, height and width, each
   with ranks of its own: `ranks` has one for each with 'tk', as in the paper's tables, those
   between them with 'tt' (also with the ones at its ends). A rank as large as its mode leaves it
-  alone, but its factor counts. Multiply-adds are a layer's, after the architecture's modes, which
-  a step contracts once for all layers.
+  alone, but its factor counts; a larger one is cut to what its mode needs. The architecture's modes
+  are contracted once a step, for all layers; reports count that work with the first of them.
 
   >>> p = joint(ranks=(2, 2, 2, 2, 96, 96, 3, 3)).bind((4, 4, 3, 2, 3, 3, 128, 128))
   >>> p.num_params

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
-from experiments.common import classification, data, data_folder, pictures
+from experiments.common import classification, data, data_folder, pictures, results
 from experiments.common.pictures import NOTHING, Picture
 from experiments.common.progress import Progress
 from experiments.common.stream import Stream, Streams, grain
@@ -60,6 +60,17 @@ class Crops:
   validation: Kept | Read
   size: int
   streams: Streams | None = None
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of one crop."""
+    return self.size, self.size, 3
+
+  def fingerprint(self) -> str:
+    """Digest of who there is; of pixels, those of people who are in no file."""
+    parts = [part.people.fingerprint() for part in (self.train, self.validation)]
+    drawn = () if self.streams is not None else (self.train.images, self.validation.images)
+    return results.fingerprint(np.array(parts), *drawn)
 
   def close(self) -> None:
     """Ends the workers."""

@@ -88,7 +88,7 @@ class Config(config.Config):
     resume='grow',
   )
   ratios: tuple[float, ...] = field(
-    (2.0, 4.0),
+    (3.0,),
     'methods: how many times smaller the network shall be. The trimmed network nearest to that '
     'says how large all others may be.',
     at_least(1.01),

@@ -198,11 +198,13 @@ def predictions(
 def cut(file: tuple[str, int], windows: np.ndarray, side: int) -> Picture:
   """A person's canvas, `side` pixels high and wide, black where it leaves the image."""
 
-  def transform(image: Image.Image) -> Image.Image:
-    found = image.crop(tuple(windows[file[1]].tolist()))
-    return found.resize((side, side), Image.Resampling.BILINEAR)
+  return pictures.read(file, lambda image: canvas(image, windows[file[1]], side))
 
-  return pictures.read(file, transform)
+
+def canvas(image: Image.Image, window: np.ndarray, side: int) -> Image.Image:
+  """What a window shows of an image, `side` pixels high and wide, black outside of it."""
+  found = image.crop(tuple(window.tolist()))
+  return found.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def _kept(part: Read, side: int, progress: Progress) -> Kept:

@@ -107,6 +107,7 @@ def _against_size(
   for axes in panels:
     axes.axhline(0, color='black', linestyle='--', linewidth=0.8)
     axes.set_xlabel('how many times smaller the network is')
+    axes.set_xlim(1, None)
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from experiments.classifier import resume
 from experiments.classifier.seeded import Seeded
 from experiments.common import grid, job
-from experiments.common.data_folder import Data, Folder
+from experiments.common.data_folder import Data
 
 _KEPT = 3  # networks with their data at once
 
@@ -20,15 +20,22 @@ class Baselines:
     folder: of the results.
     found: the study's rows, whose report starts with `empty`.
     load: gives the data set of a seed.
+    kind: makes what the rows of a seed start from.
   """
 
   def __init__(
-    self, this: job.Job, folder: pathlib.Path, found: grid.Grid, load: Callable[[int], Data]
+    self,
+    this: job.Job,
+    folder: pathlib.Path,
+    found: grid.Grid,
+    load: Callable[[int], Data],
+    kind: type[Seeded],
   ):
     self._job = this
     self._folder = folder
     self._grid = found
     self._load = load
+    self._kind = kind
     self.at = functools.lru_cache(_KEPT)(self._at)
     found.report['baseline'] = mean(found.report['baselines'])
 
@@ -37,16 +44,13 @@ class Baselines:
     with job.one_line(ValueError):  # the data were damaged since the run began
       dataset = self._load(seed)
     noted = self._noted(seed, dataset)
-    seeded = Seeded(self._job, self._folder, dataset, seed)
+    seeded = self._kind(self._job, self._folder, dataset, seed)
     report = self._grid.report
     if 'accuracy' not in noted:
       noted |= seeded.facts()
       report['baseline'] = mean(report['baselines'])
       self._grid.write()
-    self._job.progress.print(
-      f'{self._job.config.model} on {self._job.config.dataset}: test accuracy '
-      f'{noted["accuracy"]:.2%}, {noted["params"]:,} parameters'
-    )
+    self._job.progress.print(seeded.line(noted))
     return seeded
 
   def _noted(self, seed: int, dataset: Data) -> dict:
@@ -60,8 +64,9 @@ class Baselines:
     else:
       with job.one_line(ValueError):
         resume.check_data(found, dataset)
-    if isinstance(dataset, Folder):
-      dataset.skipped = found.setdefault('skipped', [])  # which grows in the report
+    if dataset.streams is not None:
+      before, now = found.get('skipped', []), dataset.streams.skipped
+      found['skipped'] = dataset.streams.skipped = list(dict.fromkeys([*before, *now]))
     return found
 
 

@@ -2,6 +2,8 @@
 
 import pathlib
 import time
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -21,7 +23,7 @@ Rules = tuple[tuple[str, tn.schemes.Scheme | None], ...]
 
 
 class Seeded:
-  """What every row of one seed starts from.
+  """What every row of one seed starts from. A subclass may have another loss and other networks.
 
   Args:
     this: the job, its settings a `classifier.Config`.
@@ -30,9 +32,14 @@ class Seeded:
     seed: of initialisation, order, augmentation and random decompositions.
 
   Attributes:
+    LOSS: what training makes small.
+    NOTES: settings that a saved network carries.
     batches: of the training split, in the order of the seed.
     model: the network: loaded, found in the folder, or trained now.
   """
+
+  LOSS: ClassVar[train.Loss] = staticmethod(cross_entropy)
+  NOTES: ClassVar[Sequence[str]] = ('dataset', 'model', 'layers', 'image_size')
 
   def __init__(self, this: job.Job, folder: pathlib.Path, dataset: Data, seed: int):
     self.config = this.config
@@ -40,12 +47,32 @@ class Seeded:
     self.dataset = dataset
     self._job = this
     self._folder = folder
-    self.batches = batches(dataset, self.config.batch_size, seed)
-    self.model = network.build(self.config.model, self.config.dataset, seed, dataset.num_classes)
+    self.batches = self.in_order()
+    self.model = self.untrained()
     if self.config.weights is None:
       self._train()
     else:
       self.model = network.load(self.config.weights, self.model)
+
+  def in_order(self) -> train.Batches:
+    """The training split in the order of the seed."""
+    return batches(self.dataset, self.config.batch_size, self.seed)
+
+  def untrained(self) -> nnx.Module:
+    """The network of the seed before any training."""
+    config = self.config
+    return network.build(config.model, config.dataset, self.seed, self.dataset.num_classes)
+
+  def optimizer(self, steps: int, learning_rate: float) -> train.Optimizer:
+    """Of so many updates."""
+    return train.adamw(steps, learning_rate, self.config.weight_decay)
+
+  def line(self, noted: Mapping) -> str:
+    """What is printed of the network before compression, whose facts are `noted`."""
+    return (
+      f'{self.config.model} on {self.config.dataset}: test accuracy {noted["accuracy"]:.2%}, '
+      f'{noted["params"]:,} parameters'
+    )
 
   def facts(self) -> dict:
     """What the report says of the network before compression."""
@@ -58,8 +85,12 @@ class Seeded:
       'accuracy_validation': self.accuracy(self.model, self.dataset.validation),
       'params': table.dense_params,
       'macs': table.dense_macs,
-      'weights_sha256': config.weights_sha256 or results.sha256(self._path('baseline')),
+      'weights_sha256': self.digest(),
     }
+
+  def digest(self) -> str:
+    """Of the file that the network was loaded from or saved to."""
+    return self.config.weights_sha256 or results.sha256(self._path('baseline'))
 
   def accuracy(self, model: nnx.Module, split: Split) -> float:
     """On the images of a split."""
@@ -68,7 +99,7 @@ class Seeded:
   def train(self, model: nnx.Module, name: str) -> tuple[int, float]:
     """Trains a network from its start as the one before compression; as `finetune`."""
     steps = self.batches.steps(self.config.train_epochs)
-    return steps, self._fit(model, name, steps, self.config.train_learning_rate)
+    return steps, self.fit(model, name, steps, self.config.train_learning_rate)
 
   def compress(self, rules: Rules, name: str) -> tuple[nnx.Module, tn.compression.Report, float]:
     """The network compressed by rules, the table of that, and seconds."""
@@ -90,12 +121,26 @@ class Seeded:
     steps = self.config.finetune_steps
     if steps is None:
       steps = self.batches.steps(self.config.finetune_epochs)
-    return steps, self._fit(model, name, steps, self.config.learning_rate) if steps else 0.0
+    return steps, self.fit(model, name, steps, self.config.learning_rate) if steps else 0.0
+
+  def fit(self, model: nnx.Module, name: str, steps: int, learning_rate: float) -> float:
+    """Trains a network in place under a name; returns seconds."""
+    settings = train.Settings(steps, self.optimizer(steps, learning_rate), self.seed)
+    return train.fit(
+      model,
+      self.LOSS,
+      self.batches,
+      settings,
+      self._job.progress,
+      named(name, self.seed),
+      self._checkpoint(name),
+      Metrics(self._folder / 'metrics.jsonl'),
+      self._job.mesh,
+    )
 
   def save(self, model: nnx.Module, name: str, kind: str = '', **row: object) -> tuple[str, str]:
     """Writes a network; returns its path in the folder, and its digest."""
-    names = ('dataset', 'model', 'layers', 'image_size')
-    about = {key: getattr(self.config, key) for key in names}
+    about = {key: getattr(self.config, key) for key in self.NOTES}
     about |= {'seed': self.seed, 'scheme': None, 'rate': None}
     path = self._path(name, kind)
     with results.naming(path):
@@ -116,22 +161,6 @@ class Seeded:
         self.model = network.load(self._path('baseline'), self.model)
     nnx.update(self.model, mesh.broadcast(nnx.state(self.model)))
     self.forget('train')
-
-  def _fit(self, model: nnx.Module, name: str, steps: int, learning_rate: float) -> float:
-    settings = train.Settings(
-      steps, train.adamw(steps, learning_rate, self.config.weight_decay), self.seed
-    )
-    return train.fit(
-      model,
-      cross_entropy,
-      self.batches,
-      settings,
-      self._job.progress,
-      named(name, self.seed),
-      self._checkpoint(name),
-      Metrics(self._folder / 'metrics.jsonl'),
-      self._job.mesh,
-    )
 
   def _checkpoint(self, name: str) -> Checkpoint:
     return Checkpoint(self._folder / 'checkpoints' / named(name, self.seed))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 from experiments.classifier import baselines, resume
+from experiments.classifier.seeded import Seeded
 from experiments.common import grid, job
 from experiments.common.data_folder import Data
 
@@ -23,6 +24,7 @@ class Study(abc.ABC):
     FILES: what it writes into the folder.
     NUMBERS: entries of every row; those UNFINISHED may be null.
     ABOUT: settings that the report names at its head.
+    SEEDED: what the rows of a seed start from.
 
   Raises:
     ValueError: the folder has results that this run cannot go on with.
@@ -32,6 +34,7 @@ class Study(abc.ABC):
   NUMBERS: ClassVar[Sequence[str]]
   UNFINISHED: ClassVar[Sequence[str]] = ()
   ABOUT: ClassVar[Sequence[str]] = ('dataset', 'model')
+  SEEDED: ClassVar[type[Seeded]] = Seeded
 
   def __init__(self, this: job.Job, load: Callable[[int], Data], settings: Sequence[Mapping]):
     self._config = this.config
@@ -41,7 +44,7 @@ class Study(abc.ABC):
     about |= {'settings': this.config.json()}
     self._grid = grid.Grid(settings, self._folder, about, baselines.empty())
     resume.check(self.report, self._folder, load, self.FILES, self.NUMBERS, self.UNFINISHED)
-    self._baselines = baselines.Baselines(this, self._folder, self._grid, load)
+    self._baselines = baselines.Baselines(this, self._folder, self._grid, load, self.SEEDED)
 
   @property
   def report(self) -> dict:

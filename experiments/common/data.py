@@ -10,6 +10,7 @@ import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -65,6 +66,7 @@ class Dataset:
   crop: int
   flip: bool
   num_classes: int = 10
+  streams: ClassVar[None] = None  # it is of no files
 
   @property
   def image_shape(self) -> tuple[int, int, int]:

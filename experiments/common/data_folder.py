@@ -49,6 +49,11 @@ class Folder(Streams):
     """Height, width and channels of one image."""
     return self.size, self.size, 3
 
+  @property
+  def streams(self) -> Streams:
+    """What reads the files, and knows which it skipped."""
+    return self
+
   def fingerprint(self) -> str:
     """Digest of all names and sizes of files, as they are split; their content is not read."""
     splits = (self.train.files, self.validation.files, self.test.files)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from PIL import Image
 
-from experiments.common import classification, data, data_folder, pictures
+from experiments.common import classification, data, data_folder, pictures, results
 from experiments.common.pictures import NOTHING, Picture
 from experiments.common.progress import Progress
 from experiments.common.stream import Stream, Streams, grain
@@ -60,6 +60,17 @@ class Crops:
   validation: Kept | Read
   size: int
   streams: Streams | None = None
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of one crop."""
+    return self.size, self.size, 3
+
+  def fingerprint(self) -> str:
+    """Digest of who there is; of pixels, those of people who are in no file."""
+    parts = [part.people.fingerprint() for part in (self.train, self.validation)]
+    drawn = () if self.streams is not None else (self.train.images, self.validation.images)
+    return results.fingerprint(np.array(parts), *drawn)
 
   def close(self) -> None:
     """Ends the workers."""
@@ -187,11 +198,13 @@ def predictions(
 def cut(file: tuple[str, int], windows: np.ndarray, side: int) -> Picture:
   """A person's canvas, `side` pixels high and wide, black where it leaves the image."""
 
-  def transform(image: Image.Image) -> Image.Image:
-    found = image.crop(tuple(windows[file[1]].tolist()))
-    return found.resize((side, side), Image.Resampling.BILINEAR)
+  return pictures.read(file, lambda image: canvas(image, windows[file[1]], side))
 
-  return pictures.read(file, transform)
+
+def canvas(image: Image.Image, window: np.ndarray, side: int) -> Image.Image:
+  """What a window shows of an image, `side` pixels high and wide, black outside of it."""
+  found = image.crop(tuple(window.tolist()))
+  return found.resize((side, side), Image.Resampling.BILINEAR)
 
 
 def _kept(part: Read, side: int, progress: Progress) -> Kept:

@@ -66,6 +66,20 @@ class Score:
   left_out: int
 
 
+def marks(
+  predicted: np.ndarray,
+  people: People,
+  scales: np.ndarray,
+  threshold: float,
+  visible: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Which joints are right, and which count, bool (n, J); the arguments are those of `pck`."""
+  if predicted.shape != people.joints.shape:
+    raise ValueError(f'predicted has shape {predicted.shape}; it needs {people.joints.shape}')
+  counted = (people.visible if visible else people.annotated) & (scales > 0)[:, None]  # not NaN
+  return counted & (_errors(predicted, people, scales) < threshold), counted
+
+
 def pck(
   predicted: np.ndarray,
   people: People,
@@ -99,16 +113,12 @@ def pck(
   >>> pck(off, one, torsos(one), 0.2).mean
   0.5
   """
-  if predicted.shape != people.joints.shape:
-    raise ValueError(f'predicted has shape {predicted.shape}; it needs {people.joints.shape}')
-  measured = scales > 0  # NaN is not
-  counted = (people.visible if visible else people.annotated) & measured[:, None]
-  right = counted & (_errors(predicted, people, scales) < threshold)
+  right, counted = marks(predicted, people, scales, threshold, visible)
   with np.errstate(invalid='ignore'):
     joints = right.sum(0) / counted.sum(0)
   found = joints[people.layout.scored & ~np.isnan(joints)]
   mean = float(found.mean()) if found.size else float('nan')
-  return Score(joints, mean, int(counted.any(1).sum()), int((~measured).sum()))
+  return Score(joints, mean, int(counted.any(1).sum()), int((~(scales > 0)).sum()))
 
 
 def curve(

@@ -42,6 +42,24 @@ def skeletons(
   plots.save(figure, path)
 
 
+def person(path: pathlib.Path, image: np.ndarray, layout: Layout, joints: np.ndarray) -> None:
+  """One image with a skeleton over it, as large as it is, but for 400 pixels at least.
+
+  Args:
+    path: of the picture.
+    image: (h, w, 3), in [0, 1] or uint8.
+    layout: of the joints.
+    joints: in pixels of the image, (J, 2).
+  """
+  height, width = image.shape[:2]
+  scale = max(1, -(-400 // max(height, width)))
+  figure = plots.pyplot().figure(figsize=(width * scale / 120, height * scale / 120))
+  axes = figure.add_axes((0, 0, 1, 1))
+  _person(axes, image, layout, joints, np.ones(len(joints), bool))
+  axes.axis('off')
+  plots.save(figure, path)
+
+
 def curves(
   path: pathlib.Path,
   thresholds: np.ndarray,
@@ -75,13 +93,13 @@ def curves(
 def _person(
   axes: object, image: np.ndarray, layout: Layout, places: np.ndarray, seen: np.ndarray
 ) -> None:
-  size = len(image)
-  axes.imshow(image, extent=(0, size, size, 0))  # the first pixel has its middle at 0.5
+  height, width = image.shape[:2]
+  axes.imshow(image, extent=(0, width, height, 0))  # the first pixel has its middle at 0.5
   for bone in layout.bones:
     if seen[list(bone)].all():
       axes.plot(*places[list(bone)].T, color=_colour(layout, bone), linewidth=1.5)
   axes.plot(*places[seen].T, 'o', color='white', markersize=1.5)
-  axes.set(xlim=(0, size), ylim=(size, 0), xticks=[], yticks=[])
+  axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
 
 
 def _colour(layout: Layout, bone: tuple[int, int]) -> str:

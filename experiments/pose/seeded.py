@@ -1,0 +1,158 @@
+"""The dense network of one seed, and how hourglasses are trained and measured."""
+
+import functools
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import Array
+
+import tnjax as tn
+from experiments.classifier import seeded
+from experiments.classifier.seeded import Rules, named
+from experiments.common import results, train
+from experiments.pose import crops, metrics, rows
+from experiments.pose.augment import middle
+from experiments.pose.people import People
+
+_AT_ONCE = 100  # images that are measured
+_FALL = 250**0.5  # of the learning rate, twice: from 2.5e-4 to 1e-6
+# Of a joint's error: PCK in torsos, PCKh in heads.
+THRESHOLDS = {'pck': (metrics.torsos, 0.2), 'pckh': (metrics.heads, 0.5)}
+
+
+def mse(
+  model: nnx.Module, batch: tuple[Array, Array, Array], key: Array
+) -> tuple[Array, dict[str, Array]]:
+  """The squared error of the heatmaps of joints that count, its mean summed over the stacks; and
+  that of the last stack. See `train.Loss`.
+  """
+  del key
+  images, wanted, counted = batch
+  squares = jnp.square(model(images, train=True) - wanted[None]).mean((2, 3))  # stacks, b, J
+  found = (squares * counted[None]).sum((1, 2)) / jnp.maximum(counted.sum(), 1)
+  return found.sum(), {'last_stack': found[-1]}
+
+
+class Seeded(seeded.Seeded):
+  """What every row of one seed starts from; see `classifier.seeded`."""
+
+  LOSS = staticmethod(mse)
+  NOTES: ClassVar = ('dataset', 'layers', 'size')
+
+  def in_order(self) -> crops.Batches:
+    """The training part in the order of the seed."""
+    size = self.config.size
+    return crops.Batches(self.dataset, self.config.batch_size, self.seed, size // 4)
+
+  def untrained(self) -> tn.models.Hourglass:
+    """The network of the seed before any training."""
+    return rows.build(self.config, self.seed)
+
+  def optimizer(self, steps: int, learning_rate: float) -> train.Optimizer:
+    """RMSprop as torch has it, by the paper's schedule, scaled to so many updates."""
+    falls = {round(part * steps): 1 / _FALL for part in (0.6, 0.9)}
+    rate = optax.piecewise_constant_schedule(learning_rate, falls)
+    return train.Optimizer(optax.rmsprop(rate, decay=0.99, eps_in_sqrt=False), rate)
+
+  def fresh(self, rules: Rules) -> nnx.Module:
+    """A T-Net by rules from random factors, its kernels as large as those of the dense network are
+    at the start.
+    """
+    dense = self.untrained()
+    small = tn.compression.skeleton(dense, rules)
+    places = tn.compression.walk(small)
+    held = next(p.layer.kernels for p in places.values() if isinstance(p.layer, tn.nn.JointConv))
+    std = float(np.sqrt(np.mean(np.square(rows.kernels(dense)))))
+    held.store(held.parametrization.init(jax.random.key(self.seed), std))
+    return small
+
+  def predicted(self, model: nnx.Module) -> tuple[np.ndarray, People]:
+    """Joints in pixels of the images, (n, J, 2), and whose they are."""
+    size, part = self.config.size, self.dataset.validation
+    people, joints = crops.predictions(
+      predictor(model, size), part, size, _AT_ONCE, self._job.progress
+    )
+    return joints, people
+
+  def score(self, model: nnx.Module) -> dict:
+    """The measures of a network; see `scores`."""
+    return scores(*self.predicted(model))
+
+  def facts(self) -> dict:
+    """What the report says of the network before compression."""
+    table = tn.compression.plan(
+      self.model, ((self.config.layers, None),), input_shape=self.dataset.image_shape
+    )
+    return {
+      **self.kept(self.model, 'baseline'),
+      'params': table.dense_params,
+      'kernel_params': rows.size_of(self.model).tensor,
+      'macs': table.dense_macs,
+      'weights_sha256': self.digest(),
+    }
+
+  def kept(self, model: nnx.Module, name: str) -> dict:
+    """The measures of a network, and the file that keeps what it predicts."""
+    joints, people = self.predicted(model)
+    path = self._folder / 'predictions' / f'{named(name, self.seed)}.npy'
+    with results.atomic(path) as partial:
+      np.save(partial, joints.astype('float32'))
+    return {
+      **scores(joints, people),
+      'predictions': str(path.relative_to(self._folder)),
+      'predictions_sha256': results.sha256(path),
+    }
+
+  def line(self, noted: Mapping) -> str:
+    """What is printed of the network before compression."""
+    return f'dense: {noted["metric"]} {noted["accuracy"]:.2%}, {noted["params"]:,} parameters'
+
+
+def scores(joints: np.ndarray, people: People) -> dict:
+  """PCK@0.2 and PCKh@0.5 of predictions, and which of both is the data set's: `accuracy`.
+
+  Args:
+    joints: in pixels of the images, (n, J, 2).
+    people: the truth.
+  """
+  found = {
+    name: metrics.pck(joints, people, scales(people), threshold)
+    for name, (scales, threshold) in THRESHOLDS.items()
+  }
+  main = metric(people)
+  kinds = zip(people.layout.names, found[main].joints)
+  return {
+    'metric': main,
+    'accuracy': found[main].mean,
+    **{name: _number(score.mean) for name, score in found.items()},
+    'joints': {name: _number(part) for name, part in kinds},
+    'counted': found[main].counted,
+    'left_out': found[main].left_out,
+  }
+
+
+def _number(fraction: float) -> float | None:
+  """None, as JSON has it, where there was nobody to measure."""
+  return None if np.isnan(fraction) else float(fraction)
+
+
+def metric(people: People) -> str:
+  """The one that results of a data set are given in."""
+  return 'pckh' if people.layout.unscored else 'pck'  # MPII, LSP
+
+
+def predictor(model: nnx.Module, size: int) -> object:
+  """canvases uint8 (b, c, c, 3) -> joints in pixels of the crops, (b, J, 2)."""
+  graph, state = nnx.split(model)
+  return lambda canvases: _joints(graph, size, state, canvases)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _joints(graph: nnx.GraphDef, size: int, state: nnx.State, canvases: Array) -> Array:
+  model = nnx.merge(graph, state, copy=True)
+  return metrics.decode(model(middle(canvases, size))[-1], size)

@@ -20,9 +20,9 @@ NOTEBOOKS = sorted((ROOT / 'colabs').glob('*.ipynb'))
 notebooks = pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 
 
-def test_there_are_four_and_the_readme_links_them():
+def test_there_are_five_and_the_readme_links_them():
   readme = (ROOT / 'README.md').read_text()
-  assert len(NOTEBOOKS) == 4
+  assert len(NOTEBOOKS) == 5
   assert all(f'(colabs/{path.name})' in readme for path in NOTEBOOKS)
 
 

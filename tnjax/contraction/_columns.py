@@ -2,14 +2,14 @@
 
 XLA's gradient to the kernel slides the slope over the input as if it were a kernel of an image's
 size, which takes 4 to 18 times as long there as the convolution itself on images of 16x16 pixels
-and more (3x3, 16 to 64 channels; measured), and images of 2x2 pixels take 15 to 80 times as long as
-matrix products of columns: all that a kernel meets at one position, side by side. So this is a
-primitive of its own, linear in both operands, with its transposes spelt out.
+and more (3x3, 16 to 64 channels, or 3 to 64; measured), and images of 2x2 pixels take 15 to 80
+times as long as matrix products of columns: all that a kernel meets at one position, side by side.
+So this is a primitive of its own, linear in both operands, with its transposes spelt out.
 """
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from tnjax.ops import varying_with
 _CACHE = 2_000_000  # bytes of columns made at once, which stay in the cache
 _FEW = 9  # positions of an output, up to which columns are faster
 _MANY = 196  # positions from which the gradient to the kernel is
-_CHANNELS = 8  # input channels from which it is
+_PRODUCT = 512  # entries of a product of columns and slopes, from which it is
 
 
 def conv_general_dilated(
@@ -155,7 +155,7 @@ def _forward(
 
 def _to_input(slope: Array, x: ad.UndefinedPrimal, kernel: Array, **options: object) -> Array:
   run = functools.partial(_forward, kernel=kernel, **options)
-  return jax.linear_transpose(run, jax.ShapeDtypeStruct(x.aval.shape, x.aval.dtype))(slope)[0]
+  return _transposed(run, x, slope)
 
 
 def _to_kernel(
@@ -170,10 +170,10 @@ def _to_kernel(
 ) -> Array:
   """A sum over parts of the batch, each a product of its columns and its slopes."""
   shape, batch, n = kernel.aval.shape, x.shape[0], len(strides)
-  if math.prod(slope.shape[1:-1]) < _MANY or shape[-2] < _CHANNELS or 0 in (*slope.shape, *shape):
+  few = math.prod(slope.shape[1:-1]) < _MANY or math.prod(shape[n - 1 :]) < _PRODUCT
+  if few or 0 in (*slope.shape, *shape):
     options = {'strides': strides, 'padding': padding, 'dilation': dilation, 'precision': precision}
-    run = functools.partial(_by_lax, x, **options)
-    return jax.linear_transpose(run, jax.ShapeDtypeStruct(shape, kernel.aval.dtype))(slope)[0]
+    return _transposed(functools.partial(_by_lax, x, **options), kernel, slope)
   wide = jnp.promote_types(x.dtype, jnp.float32)  # as XLA accumulates
   ones = (1,) * (n - 1)
   image = math.prod(slope.shape[1:-1]) * math.prod(shape[n - 1 : -1]) * x.dtype.itemsize
@@ -204,6 +204,11 @@ def _to_kernel(
   if count > 1:
     total = lax.fori_loop(1, count, lambda i, total: total + part(i), total)
   return total.reshape(shape).astype(x.dtype)
+
+
+def _transposed(run: Callable[[Array], Array], operand: ad.UndefinedPrimal, slope: Array) -> Array:
+  like = varying_with(jnp.zeros(operand.aval.shape, operand.aval.dtype), slope)
+  return jax.linear_transpose(run, like)(slope)[0]
 
 
 def _batched(args: tuple, axes: tuple, **options: object) -> tuple[Array, int]:

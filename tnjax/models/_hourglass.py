@@ -9,7 +9,7 @@ from jax import Array
 
 from tnjax.contraction import conv_general_dilated
 from tnjax.models._init import lecun_normal
-from tnjax.models._layers import conv, norm
+from tnjax.models._layers import conv, halved, norm
 from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised
 from tnjax.ops import integer
 
@@ -150,7 +150,7 @@ class Stem(nnx.Module):
   def __call__(self, x: Array, train: bool = False) -> Array:
     """The input of the first stack."""
     x = jax.nn.relu(self.norm(self.conv(x), use_running_average=not train))
-    return self.block(_halved(x), train)
+    return self.block(halved(x), train)
 
 
 class Level(nnx.Module):
@@ -175,7 +175,7 @@ class Stack(nnx.Module):
     skips = []
     for level in self.levels:
       skips.append(level.skip(x, train))
-      x = level.down(_halved(x), train)
+      x = level.down(halved(x), train)
     for level, skip in zip(reversed(self.levels), reversed(skips)):
       x = skip + _doubled(level.up(x, train))
     x = self.block(x, train)
@@ -198,10 +198,6 @@ def _mixed(ins: int, outs: int, rngs: nnx.Rngs) -> nnx.Conv:
   """1x1 with a bias; no ReLU follows, so the variance is kept."""
   options = {'kernel_init': lecun_normal, 'conv_general_dilated': conv_general_dilated}
   return nnx.Conv(ins, outs, (1, 1), **options, rngs=rngs)
-
-
-def _halved(x: Array) -> Array:
-  return nnx.max_pool(x, (2, 2), strides=(2, 2))
 
 
 def _doubled(x: Array) -> Array:

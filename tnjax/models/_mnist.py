@@ -8,7 +8,7 @@ from flax import nnx
 from jax import Array
 
 from tnjax.models._init import lecun_normal
-from tnjax.models._layers import conv
+from tnjax.models._layers import conv, halved
 from tnjax.ops import integer, integers
 
 
@@ -102,7 +102,7 @@ class LeNet(nnx.Module):
     if x.shape[1:] != (28, 28, 1):
       raise ValueError(f'images has shape {x.shape}; it needs (batch, 28, 28, 1)')
     for layer in (self.conv1, self.conv2):
-      x = nnx.max_pool(layer(x), window_shape=(2, 2), strides=(2, 2))
+      x = halved(layer(x))
     return jax.nn.relu(self.hidden(x.reshape(x.shape[0], -1)))
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 
 from tnjax.models._init import dense_normal
-from tnjax.models._layers import conv
+from tnjax.models._layers import conv, halved
 from tnjax.models._layers import norm as batch_norm
 from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised
 from tnjax.ops import integer, integers
@@ -75,7 +75,7 @@ def vgg(
       layers.append(conv(channels, width, 3, bias=True, rngs=rngs))
       layers += [batch_norm(width, rngs=rngs), jax.nn.relu] if norm else [jax.nn.relu]
       channels = width
-    layers.append(_halved)
+    layers.append(halved)
   head, outs = [], pool * pool * channels
   for size in given['hidden']:
     head += [_dense(outs, size, rngs), jax.nn.relu, nnx.Dropout(dropout, rngs=rngs)]
@@ -206,10 +206,6 @@ def _pooled(x: Array, size: int) -> Array:
     share = jnp.asarray(inside / inside.sum(axis=1, keepdims=True), x.dtype)
     x = jnp.moveaxis(jnp.tensordot(share, x, (1, axis)), 0, axis)
   return x
-
-
-def _halved(x: Array) -> Array:
-  return nnx.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 def _overlapping(x: Array) -> Array:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from experiments.common.config import parse
 from experiments.common.progress import Progress
 from experiments.compress.study import Study
 from experiments.vgg.config import PARTS, TABLE2, Config
+
+
+RESULTS = pathlib.Path(__file__).parents[3] / 'docs' / 'results' / 'vgg'
 
 
 def resolved(*flags):
@@ -40,6 +44,18 @@ def test_parts_are_the_convolutions_and_the_first_dense_layer():
     table = tn.compression.plan(model, config.rules(setting['scheme'], setting['rate']))
     assert table.kernel_params_ratio == pytest.approx(setting['rate'], rel=0.1)
   assert len(config.settings()) == 9
+
+
+def test_published_sizes_are_those_of_this_code():
+  report = json.loads((RESULTS / 'report.json').read_text())
+  config = resolved()
+  model = nnx.eval_shape(lambda: network.build(report['model'], report['dataset'], 0))
+  assert len(report['rows']) == len(config.settings())
+  for row in report['rows']:
+    rules = config.rules(row['scheme'], row['rate'])
+    table = tn.compression.plan(model, rules, input_shape=(32, 32, 3))
+    assert {layer.path: list(layer.ranks) for layer in table.compressed} == row['ranks']
+    assert (table.params, table.macs) == (row['params'], row['macs'])
 
 
 def test_other_networks_are_refused(tmp_path):

@@ -17,7 +17,6 @@ from experiments.common.progress import Progress
 from experiments.compress.study import Study
 from experiments.vgg.config import PARTS, TABLE2, Config
 
-
 RESULTS = pathlib.Path(__file__).parents[3] / 'docs' / 'results' / 'vgg'
 
 

@@ -25,7 +25,8 @@ import subprocess
 import sys
 
 from experiments.benchmarks.cold_side import CELLS
-from experiments.common import config, grid, job, results
+from experiments.benchmarks.gridded import Gridded
+from experiments.common import config, grid, job
 
 _OURS = ('build', 'vgg16')  # cells of tnjax alone
 SIDES = ('tnjax', 'tensorly-numpy', 'tensorly-pytorch')
@@ -56,53 +57,41 @@ class Config(config.Config):
     return dataclasses.replace(found, sides=found.sides or tuple(filter(_installed, SIDES)))
 
 
-class Benchmark:
-  """Runs the cells; see `experiments.common.job.Work`."""
+class Benchmark(Gridded):
+  """Runs the cells."""
+
+  UNIT = 'runs'
 
   def __init__(self, this: job.Job):
-    self._config = this.config
-    self._progress = this.progress
-    self._workdir = this.workdir
-    folder = self._folder = this.open()
     settings = grid.product(
       repeat=range(this.config.repeats), cell=this.config.cells, side=this.config.sides
     )
-    settings = [s for s in settings if s['side'] == 'tnjax' or s['cell'] not in _OURS]
-    about = this.provenance() | {'settings': this.config.json()}
-    self._grid = grid.Grid(settings, folder, about, {})
-    if any('warm_seconds' not in row for row in self._grid.rows):
-      raise ValueError(f'{folder} has rows of an earlier version; choose another --workdir')
+    super().__init__(this, [s for s in settings if s['side'] == 'tnjax' or s['cell'] not in _OURS])
+    if any('warm_seconds' not in row for row in self.grid.rows):
+      raise ValueError(f'{this.workdir} has rows of an earlier version; choose another --workdir')
 
-  def run(self) -> None:
-    """Measures what is not measured yet."""
-    self._grid.run(self._row, self._progress, lambda row: None)
+  def summarised(self) -> list[dict]:
+    """See `summary`."""
+    return summary(self.grid.rows)
 
-  def finish(self) -> None:
-    """Writes the report, and the summary."""
-    self._grid.write()
-    results.write_csv(self._folder / 'summary.csv', summary(self._grid.rows))
-
-  def state(self) -> str:
-    """How far it came."""
-    return self._grid.state('runs')
-
-  def summary(self) -> str:
-    """A table of the cells."""
+  def lines(self) -> list[str]:
+    """A line a side of a cell."""
     lines = [
       f'{"cell":11} {"side":18} {"cold s":>7} {"/ tnjax":>7} {"warm s":>7} {"/ tnjax":>7} '
       f'{"GiB":>5}  error'
     ]
-    for row in summary(self._grid.rows):
+    for row in self.summarised():
       error = '-' if row['relative_error'] is None else f'{row["relative_error"]:.5f}'
       memory = '-' if row['process_bytes'] is None else f'{row["process_bytes"] / 2**30:.2f}'
       lines.append(
         f'{row["cell"]:11} {row["side"]:18} {row["median_seconds"]:7.2f} {row["ratio"]:7.2f} '
         f'{row["warm_seconds"]:7.2f} {row["warm_ratio"]:7.2f} {memory:>5}  {error}'
       )
-    return '\n'.join([*lines, f'wrote {self._workdir}/report.json, summary.csv'])
+    return lines
 
-  def _row(self, repeat: int, cell: str, side: str) -> dict:
-    weights = self._config.resnet20 if cell == 'budget' else self._config.resnet32
+  def row(self, repeat: int, cell: str, side: str) -> dict:
+    """One process."""
+    weights = self.config.resnet20 if cell == 'budget' else self.config.resnet32
     about = {'cell': cell, 'side': side, 'weights': weights}
     done = subprocess.run(
       [sys.executable, '-m', 'experiments.benchmarks.cold_side', json.dumps(about)],

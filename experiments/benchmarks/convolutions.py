@@ -12,7 +12,6 @@ Results go to --workdir: report.json, summary.csv.
 
 import dataclasses
 import re
-import time
 from collections.abc import Callable
 
 import jax
@@ -21,10 +20,10 @@ from flax import nnx
 from jax import lax
 
 import tnjax as tn
-from experiments.benchmarks import measure
+from experiments.benchmarks import gridded, measure
 from experiments.benchmarks.problems import Side
 from experiments.classifier import network
-from experiments.common import config, grid, job, results
+from experiments.common import config, grid, job
 
 NETWORKS = ('vgg16_quarter', 'resnet32')
 CELLS = ('32x32x16', '32x32x64', '16x16x32', '8x8x64', '4x4x128', '2x2x128', '2x2x512')
@@ -34,7 +33,7 @@ _SHAPE = re.compile(r'(\d+)x(\d+)x(\d+)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config.Config):
+class Config(gridded.Config):
   """The settings of this benchmark."""
 
   cells: tuple[str, ...] = config.field(
@@ -44,47 +43,30 @@ class Config(config.Config):
   repeats: int = config.field(9, 'Rounds.', config.at_least(1))
 
 
-class Benchmark:
-  """Times the cells; see `experiments.common.job.Work`."""
+class Benchmark(gridded.Gridded):
+  """Times the cells."""
 
   def __init__(self, this: job.Job):
-    self._config = this.config
-    self._progress = this.progress
-    self._workdir = this.workdir
-    self._folder = this.open()
-    about = this.provenance() | {'settings': this.config.json()}
-    self._grid = grid.Grid(grid.product(cell=this.config.cells), self._folder, about, {})
+    super().__init__(this, grid.product(cell=this.config.cells))
 
-  def run(self) -> None:
-    """Measures what is not measured yet."""
-    self._grid.run(self._row, self._progress, lambda row: None)
-
-  def finish(self) -> None:
-    """Writes the report, and the summary."""
-    self._grid.write()
-    results.write_csv(self._folder / 'summary.csv', self._grid.rows)
-
-  def state(self) -> str:
-    """How far it came."""
-    return self._grid.state()
-
-  def summary(self) -> str:
-    """A table of the cells."""
+  def lines(self) -> list[str]:
+    """A line a cell."""
     lines = [f'{"cell":15}{"tnjax ms":>10}{"jax ms":>10}{"jax / tnjax":>13}{"compile s":>16}']
-    for row in self._grid.rows:
+    for row in self.grid.rows:
       compiled = f'{row["tnjax_compile_seconds"]:.2f}, {row["jax_compile_seconds"]:.2f}'
       lines.append(
         f'{row["cell"]:15}{1e3 * row["tnjax_seconds"]:10.2f}{1e3 * row["jax_seconds"]:10.2f}'
         f'{row["faster"]:13.2f}{compiled:>16}'
       )
-    return '\n'.join([*lines, f'wrote {self._workdir}/report.json, summary.csv'])
+    return lines
 
-  def _row(self, cell: str) -> dict:
+  def row(self, cell: str) -> dict:
+    """Both sides of a cell."""
     make = _network if cell in NETWORKS else _layer
-    sides = [_side(name, *make(cell, self._config.batch, f)) for name, f in _SIDES.items()]
+    sides = [_side(name, *make(cell, self.config.batch, f)) for name, f in _SIDES.items()]
     timed = measure.rounds(
-      sides, self._config.repeats, _LIMIT,
-      lambda text: self._progress.check(), lambda *_: None,
+      sides, self.config.repeats, _LIMIT,
+      lambda text: self.progress.check(), lambda *_: None,
     )  # fmt: skip
     row = {f'{side.name}_seconds': timed[side.name]['median_seconds'] for side in sides}
     row['faster'] = row['jax_seconds'] / row['tnjax_seconds']
@@ -119,11 +101,9 @@ def _network(cell: str, batch: int, convolve: Callable) -> tuple[Callable, tuple
 
 
 def _side(name: str, function: Callable, args: tuple) -> Side:
-  start = time.perf_counter()
-  run = jax.jit(function).lower(*args).compile()
-  seconds = time.perf_counter() - start
+  run, *seconds = measure.compiled(function, *args)
   return Side(
-    name, lambda: jax.block_until_ready(run(*args)), lambda _: [], compile_seconds=seconds
+    name, lambda: jax.block_until_ready(run(*args)), lambda _: [], compile_seconds=sum(seconds)
   )
 
 

@@ -17,11 +17,13 @@ import dataclasses
 import importlib.util
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 from experiments.benchmarks import cp_race
 from experiments.benchmarks.cp_race import SIDES
 from experiments.benchmarks.cp_tensors import PROBLEMS
-from experiments.common import config, grid, job, results
+from experiments.benchmarks.gridded import Gridded
+from experiments.common import config, grid, job
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,46 +48,40 @@ class Config(config.Config):
     return dataclasses.replace(found, sides=found.sides or tuple(there))
 
 
-class Benchmark:
-  """Runs the problems; see `experiments.common.job.Work`."""
+class Benchmark(Gridded):
+  """Runs the problems."""
+
+  UNIT = 'fits'
+  STATE: ClassVar = {'totals': {}}
 
   def __init__(self, this: job.Job):
-    self._config = this.config
-    self._progress = this.progress
-    self._workdir = this.workdir
-    self._folder = this.open()
-    settings = grid.product(problem=this.config.problems, start=range(this.config.starts))
-    about = this.provenance() | {'settings': this.config.json()}
-    self._grid = grid.Grid(settings, self._folder, about, {'totals': {}})
+    c = this.config
+    super().__init__(this, grid.product(problem=c.problems, start=range(c.starts)))
 
-  def run(self) -> None:
-    """Fits what is not fitted yet."""
-    self._grid.run(self._row, self._progress, lambda row: None)
+  def row(self, problem: str, start: int) -> dict:
+    """All sides from one start."""
+    c = self.config
+    return cp_race.race(PROBLEMS[problem], start, c.sides, c.sweeps, c.repeats, c.restarts)
 
   def finish(self) -> None:
-    """Writes the report with its totals, and the summary."""
-    self._grid.report['totals'] = totals(self._grid.rows, self._config.sweeps)
-    self._grid.write()
-    results.write_csv(self._folder / 'summary.csv', summary(self._grid.rows))
+    """With the totals."""
+    self.grid.report['totals'] = totals(self.grid.rows, self.config.sweeps)
+    super().finish()
 
-  def state(self) -> str:
-    """How far it came."""
-    return self._grid.state('fits')
+  def summarised(self) -> list[dict]:
+    """See `summary`."""
+    return summary(self.grid.rows)
 
-  def summary(self) -> str:
-    """A table of the problems, and the totals."""
-    rows = summary(self._grid.rows)
+  def lines(self) -> list[str]:
+    """A line a problem, and the totals."""
+    rows = self.summarised()
     lines = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = ['  '.join(c.rjust(w) for c, w in zip(line, widths)) for line in lines]
-    for other, counts in self._grid.report['totals'].items():
+    for other, counts in self.grid.report['totals'].items():
       words = ', '.join(f'{name} {_text(value)}' for name, value in counts.items())
       text.append(f'tnjax beside {other}: {words}')
-    return '\n'.join([*text, f'wrote {self._workdir}/report.json, summary.csv'])
-
-  def _row(self, problem: str, start: int) -> dict:
-    c = self._config
-    return cp_race.race(PROBLEMS[problem], start, c.sides, c.sweeps, c.repeats, c.restarts)
+    return text
 
 
 def summary(rows: Sequence[Mapping]) -> list[dict]:

@@ -27,9 +27,9 @@ import numpy as np
 from flax import nnx
 
 import tnjax as tn
-from experiments.benchmarks import measure
+from experiments.benchmarks import gridded, measure
 from experiments.benchmarks.problems import Side
-from experiments.common import config, grid, job, results
+from experiments.common import config, grid, job
 
 RUNTIMES = ('jax', 'onnxruntime')
 _LIMIT = 120.0  # seconds of all runs of one side
@@ -86,7 +86,7 @@ NETWORKS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(config.Config):
+class Config(gridded.Config):
   """The settings of this benchmark."""
 
   networks: tuple[str, ...] = config.field(
@@ -104,49 +104,40 @@ class Config(config.Config):
     return dataclasses.replace(found, runtimes=found.runtimes or tuple(filter(_there, RUNTIMES)))
 
 
-class Benchmark:
-  """Times the networks; see `experiments.common.job.Work`."""
+class Benchmark(gridded.Gridded):
+  """Times the networks."""
 
   def __init__(self, this: job.Job):
-    self._config = this.config
-    self._progress = this.progress
-    self._workdir = this.workdir
-    self._folder = this.open()
-    settings = grid.product(network=this.config.networks, batch=this.config.batches)
-    about = this.provenance() | {'settings': this.config.json()}
+    super().__init__(this, grid.product(network=this.config.networks, batch=this.config.batches))
+
+  def provenance(self, this: job.Job) -> dict:
+    """With the versions of the runtimes."""
+    about = super().provenance(this)
     if 'onnxruntime' in this.config.runtimes:
       found = {name: importlib.metadata.version(name) for name in ('onnxruntime', 'jax2onnx')}
       about['versions'] = about['versions'] | found
-    self._grid = grid.Grid(settings, self._folder, about, {})
+    return about
 
-  def run(self) -> None:
-    """Measures what is not measured yet."""
-    self._grid.run(self._row, self._progress, lambda row: None)
+  def summarised(self) -> list[dict]:
+    """See `summary`."""
+    return summary(self.grid.rows)
 
-  def finish(self) -> None:
-    """Writes the report, and the summary."""
-    self._grid.write()
-    results.write_csv(self._folder / 'summary.csv', summary(self._grid.rows))
-
-  def state(self) -> str:
-    """How far it came."""
-    return self._grid.state()
-
-  def summary(self) -> str:
-    """A table of the networks."""
+  def lines(self) -> list[str]:
+    """A line a network, batch, variant and runtime."""
     lines = [
       f'{"network":9}{"batch":>6} {"variant":17}{"runtime":12}{"params":>12}{"median ms":>10}'
       f'{"quartiles":>19}{"dense / it":>11}'
     ]
-    for row in summary(self._grid.rows):
+    for row in self.summarised():
       spread = f'{1e3 * row["lower_seconds"]:.2f} to {1e3 * row["upper_seconds"]:.2f}'
       lines.append(
         f'{row["network"]:9}{row["batch"]:6} {row["variant"]:17}{row["runtime"]:12}'
         f'{row["params"]:12,}{1e3 * row["median_seconds"]:10.2f}{spread:>19}{row["speedup"]:11.2f}'
       )
-    return '\n'.join([*lines, f'wrote {self._workdir}/report.json, summary.csv'])
+    return lines
 
-  def _row(self, network: str, batch: int) -> dict:
+  def row(self, network: str, batch: int) -> dict:
+    """All variants in all runtimes, in turns."""
     models, shape = _models(network), NETWORKS[network].input_shape
     x = np.random.default_rng(0).uniform(size=(batch, *shape)).astype('float32')
     outputs = {}
@@ -154,17 +145,17 @@ class Benchmark:
       sides = [
         _SIDES[runtime](f'{variant} | {runtime}', model, x, pathlib.Path(folder))
         for variant, model in models.items()
-        for runtime in self._config.runtimes
+        for runtime in self.config.runtimes
       ]
       timed = measure.rounds(
-        sides, self._config.repeats, _LIMIT,
-        lambda text: self._progress.check(),
+        sides, self.config.repeats, _LIMIT,
+        lambda text: self.progress.check(),
         lambda side, y: outputs.update({side.name: np.asarray(y)}),
       )  # fmt: skip
     found = []
     for side in sides:
       variant, runtime = side.name.split(' | ')
-      reference = outputs[f'{variant} | {self._config.runtimes[0]}']
+      reference = outputs[f'{variant} | {self.config.runtimes[0]}']
       found.append(
         {
           'variant': variant,
@@ -222,10 +213,10 @@ def _size(model: nnx.Module) -> int:
 def _jax_side(name: str, model: nnx.Module, x: np.ndarray, folder: pathlib.Path) -> Side:
   graphdef, state = nnx.split(model)
   x = jax.device_put(x)
-  start = time.perf_counter()
-  run = jax.jit(lambda state, x: nnx.merge(graphdef, state, copy=True)(x)).lower(state, x).compile()
-  seconds = time.perf_counter() - start
-  return _side(name, lambda: jax.block_until_ready(run(state, x)), seconds)
+  run, *seconds = measure.compiled(
+    lambda state, x: nnx.merge(graphdef, state, copy=True)(x), state, x
+  )
+  return _side(name, lambda: jax.block_until_ready(run(state, x)), sum(seconds))
 
 
 def _onnx_side(name: str, model: nnx.Module, x: np.ndarray, folder: pathlib.Path) -> Side:

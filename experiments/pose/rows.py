@@ -86,6 +86,16 @@ def fitted(model: nnx.Module, method: str, limit: int) -> Rules:
   return ((counts.LAYERS, tn.schemes.joint(ranks=ranks, format=format)),)
 
 
+def fresh(dense: nnx.Module, rules: Rules, seed: int) -> nnx.Module:
+  """A T-Net from random factors, its kernels as large as those of a dense network at its start."""
+  small = tn.compression.skeleton(dense, rules)
+  places = tn.compression.walk(small)
+  held = next(p.layer.kernels for p in places.values() if isinstance(p.layer, tn.nn.JointConv))
+  std = float(np.sqrt(np.mean(np.square(kernels(dense)))))
+  held.store(held.parametrization.init(jax.random.key(seed), std))
+  return small
+
+
 def kernels(model: nnx.Module) -> np.ndarray:
   """The tensor of T-Net, in the order of `counts.MODES`."""
   found = {}

@@ -13,7 +13,7 @@ from jax import Array
 
 import tnjax as tn
 from experiments.classifier import seeded
-from experiments.classifier.seeded import Rules, named
+from experiments.classifier.seeded import named
 from experiments.common import results, train
 from experiments.pose import crops, metrics, rows
 from experiments.pose.augment import middle
@@ -58,18 +58,6 @@ class Seeded(seeded.Seeded):
     falls = {round(part * steps): 1 / _FALL for part in (0.6, 0.9)}
     rate = optax.piecewise_constant_schedule(learning_rate, falls)
     return train.Optimizer(optax.rmsprop(rate, decay=0.99, eps_in_sqrt=False), rate)
-
-  def fresh(self, rules: Rules) -> nnx.Module:
-    """A T-Net by rules from random factors, its kernels as large as those of the dense network are
-    at the start.
-    """
-    dense = self.untrained()
-    small = tn.compression.skeleton(dense, rules)
-    places = tn.compression.walk(small)
-    held = next(p.layer.kernels for p in places.values() if isinstance(p.layer, tn.nn.JointConv))
-    std = float(np.sqrt(np.mean(np.square(rows.kernels(dense)))))
-    held.store(held.parametrization.init(jax.random.key(self.seed), std))
-    return small
 
   def predicted(self, model: nnx.Module) -> tuple[np.ndarray, People]:
     """Joints in pixels of the images, (n, J, 2), and whose they are."""

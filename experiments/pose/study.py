@@ -116,7 +116,7 @@ class Study(study.Study):
     if method == 'trimmed':
       model = rows.build(config, seed, self._limits[value][0])
     elif method == 'scratch':
-      model = seeded.fresh(rules)
+      model = rows.fresh(seeded.untrained(), rules, seed)
     else:
       model, table, _ = seeded.compress(rules, name)
       error, start = table.relative_error, seeded.score(model)['accuracy']

@@ -106,6 +106,21 @@ def test_fine_tuning_that_does_harm_is_not_kept():
   assert (np.asarray(done.model.linear.bias[...]) == 0).all()
 
 
+def test_the_path_is_drawn():
+  matplotlib = pytest.importorskip('matplotlib.figure')
+  told = iter((0.9, 0.4, 0.8, 0.3, 0.7))
+  schedule = Schedule('conv', **HALVES, passes=2)
+  done = iterate(net(), schedule, nudged, lambda model: next(told))
+  axes = matplotlib.Figure().subplots()
+  assert done.plot(axes) is axes
+  sizes = [row.report.params for row in done.steps]
+  xs, ys = axes.lines[0].get_data()
+  assert list(xs) == [done.steps[0].report.dense_params, *np.repeat(sizes, 2)]
+  assert list(ys) == [0.9, 0.4, 0.8, 0.3, 0.7]
+  assert sizes == sorted(sizes, reverse=True)
+  assert axes.xaxis_inverted()
+
+
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path):
   file, calls = tmp_path / 'state.safetensors', []
 

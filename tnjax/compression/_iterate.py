@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,30 @@ class Iteration:
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     lines = ['  '.join(c.rjust(w) for c, w in zip(row, widths)) for row in rows]
     return '\n'.join([lines[0], '-' * len(lines[0]), *lines[1:]])
+
+  def plot(self, axes: Any = None) -> Any:
+    """The path: accuracy against parameters, of every step compressed and then fine-tuned.
+
+    Args:
+      axes: of matplotlib, to draw on; None for new ones.
+
+    Returns:
+      The axes, for titles and `axes.figure.savefig`.
+
+    Raises:
+      ModuleNotFoundError: there is no matplotlib.
+    """
+    if axes is None:
+      import matplotlib.pyplot as plt
+
+      axes = plt.subplots(layout='constrained')[1]
+    points = [(row.report.dense_params, row.accuracy_before) for row in self.steps[:1]]
+    for row in self.steps:
+      points += [(row.report.params, row.accuracy_compressed), (row.report.params, row.accuracy)]
+    axes.plot(*zip(*points), 'o-', markersize=3)
+    axes.set(xlabel='parameters', ylabel='accuracy')
+    axes.invert_xaxis()
+    return axes
 
 
 def iterate(

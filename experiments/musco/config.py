@@ -60,10 +60,13 @@ class Config(config.Config):
     at_least(1),
   )
   learning_rate: float = field(
-    1e-3, 'Learning rate of fine-tuning: of Adam, constant.', at_least(0.0)
+    1e-3,
+    'Learning rate of fine-tuning: of AdamW at its peak, after a warm-up over a twentieth of a '
+    "step's updates; it falls to zero with them.",
+    at_least(0.0),
   )
   layers: str | None = field(None, '', flag=False)  # those of the groups
-  weight_decay: float = field(1e-4, '', flag=False)  # of training without --weights
+  weight_decay: float = field(1e-4, '', flag=False)
   finetune_epochs: int | None = field(None, '', flag=False)
   finetune_steps: int | None = field(None, '', flag=False)
 

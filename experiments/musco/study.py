@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 
-import optax
 from flax import nnx
 
 import tnjax as tn
@@ -120,7 +119,7 @@ class Study(study.Study):
 
 
 class _FineTuning:
-  """`fine_tune` of `iterate`: an equal part of the updates after every step, Adam, one rate."""
+  """`fine_tune` of `iterate`: an equal part of the updates after every step."""
 
   def __init__(self, this: job.Job, seeded: Seeded, steps: int, name: str):
     self._job, self._seeded, self._steps, self._name = this, seeded, steps, name
@@ -128,8 +127,7 @@ class _FineTuning:
   def __call__(self, model: nnx.Module, step: tn.compression.Step) -> nnx.Module:
     """The model, trained on."""
     own = config.share(self._job.config.updates, self._steps, step.index)
-    rate = self._job.config.learning_rate
-    optimizer = train.Optimizer(optax.adam(rate), lambda count: rate)
+    optimizer = self._seeded.optimizer(len(own), self._job.config.learning_rate)
     settings = train.Settings(len(own), optimizer, self._seeded.seed)
     batches = Later(self._seeded.batches, own.start)
     train.fit(model, cross_entropy, batches, settings, self._job.progress, self._name)

@@ -144,7 +144,7 @@ def test_layers_take_it():
     np.testing.assert_allclose(*slopes, atol=1e-10)
 
 
-@pytest.mark.parametrize('size', [(16, 16), (8, 8), (2, 2)])  # every way there is
+@pytest.mark.parametrize('size', [(64, 64), (16, 16), (8, 8), (2, 2)])  # every way there is
 def test_a_batch_shared_by_devices(size):
   mesh = jax.make_mesh((2,), ('data',), axis_types=(AxisType.Auto,))
   mine, theirs = both((1, 1), 'SAME', (1, 1))
@@ -156,15 +156,44 @@ def test_a_batch_shared_by_devices(size):
     return jax.lax.psum(jnp.sum(mine(x, kernel) ** 2), 'data')
 
   with jax.enable_x64(True):
-    x, kernel = operands(size, (3, 3), 4)
+    x, kernel = operands(size, (3, 3))
     expected = jax.jit(slope(theirs))(kernel, x)
     split = jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec('data')))
-    np.testing.assert_allclose(jax.jit(slope(mine))(kernel, split), expected, atol=1e-9)
+    program = jax.jit(slope(mine)).lower(kernel, split).compile()
+    assert 'all-gather' not in program.as_text()  # images stay where they are
+    np.testing.assert_allclose(program(kernel, split), expected, atol=1e-9)
     mapped = jax.shard_map(
       jax.grad(shared), mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec('data')),
       out_specs=PartitionSpec(),
     )  # fmt: skip
     np.testing.assert_allclose(jax.jit(mapped)(kernel, x), expected, atol=1e-9)
+
+
+def test_outside_a_trace_nothing_is_compiled_again(caplog):
+  x, kernel = (a.astype('float32') for a in operands((16, 16), (3, 3)))
+  mine, _ = both((1, 1), 'SAME', (1, 1))
+  slope = jax.grad(lambda x, k: mine(x, k).sum(), (0, 1))
+  with jax.log_compiles():
+    slope(x, kernel)
+    assert 'Compiling' in caplog.text
+    caplog.clear()
+    slope(x, kernel)
+  assert 'Compiling' not in caplog.text
+
+
+def test_explicit_sharding_and_unknown_sizes():
+  x, kernel = (a.astype('float32') for a in operands((16, 16), (3, 3), 4))
+  mine, theirs = both((1, 1), 'SAME', (1, 1))
+  mesh = jax.make_mesh((2,), ('data',), axis_types=(AxisType.Explicit,))
+  with jax.set_mesh(mesh):
+    split = jax.device_put(x, jax.NamedSharding(mesh, PartitionSpec('data')))
+    found = jax.jit(mine)(split, kernel)
+    assert found.sharding.spec[0] == 'data'
+    np.testing.assert_allclose(found, theirs(x, kernel), rtol=1e-4, atol=1e-4)
+  b, h, w = jax.export.symbolic_shape('b,h,w')
+  one = jax.ShapeDtypeStruct((b, h, w, 8), 'float32')
+  (out,) = jax.export.export(jax.jit(lambda x: mine(x, kernel)))(one).out_avals
+  assert out.shape == (b, h, w, 32)
 
 
 def test_nothing_in_nothing_out():

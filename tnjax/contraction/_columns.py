@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -44,7 +45,8 @@ def conv_general_dilated(
 
   For layers such as `nnx.Conv`, in their argument of this name. Arguments, result, errors and
   derivatives are jax's, and so is the computation on other devices and of grouped convolutions,
-  dilated inputs and axes in another order than channels last.
+  dilated inputs, sizes that are not known and axes in another order than channels last. Policies of
+  `jax.checkpoint` that go by a primitive's name do not know it.
 
   >>> from flax import nnx
   >>> import tnjax as tn
@@ -68,6 +70,9 @@ def conv_general_dilated(
     and lhs.dtype == rhs.dtype
     and lhs.shape[-1] == rhs.shape[-2]
     and lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers) == _last(n)
+    and all(isinstance(size, int) and size > 0 for size in (*lhs.shape, *rhs.shape))
+    and len(window_strides) == n == len(rhs_dilation or (1,) * n)
+    and (isinstance(padding, str) or np.array(padding).dtype.kind == 'i')
   )
   if not plain:
     return lax.conv_general_dilated(
@@ -98,7 +103,7 @@ def conv_general_dilated(
     strides=strides,
     padding=padding,
     dilation=dilation,
-    precision=lax.Precision(precision) if isinstance(precision, str) else precision,
+    precision=tuple(precision) if isinstance(precision, list) else precision,
   )
 
 
@@ -154,31 +159,47 @@ def _forward(
 
 
 def _to_input(slope: Array, x: ad.UndefinedPrimal, kernel: Array, **options: object) -> Array:
-  run = functools.partial(_forward, kernel=kernel, **options)
-  return _transposed(run, x, slope)
+  return _slope_of_input(slope, kernel, like=x.aval, **options)
 
 
-def _to_kernel(
+def _to_kernel(slope: Array, x: Array, kernel: ad.UndefinedPrimal, **options: object) -> Array:
+  return _slope_of_kernel(slope, x, like=kernel.aval, **options)
+
+
+_STATIC = ('strides', 'padding', 'dilation', 'precision')
+# Programs of their own where nothing is traced around them; within a trace they leave no mark.
+_program = functools.partial(jax.jit, static_argnames=(*_STATIC, 'like'), inline=True)
+
+
+@_program
+def _slope_of_input(
+  slope: Array, kernel: Array, *, like: jax.core.ShapedArray, **options: object
+) -> Array:
+  return _transposed(functools.partial(_forward, kernel=kernel, **options), like, slope)
+
+
+@_program
+def _slope_of_kernel(
   slope: Array,
   x: Array,
-  kernel: ad.UndefinedPrimal,
   *,
+  like: jax.core.ShapedArray,
   strides: Ints,
   padding: tuple,
   dilation: Ints,
   precision: object,
 ) -> Array:
   """A sum over parts of the batch, each a product of its columns and its slopes."""
-  shape, batch, n = kernel.aval.shape, x.shape[0], len(strides)
-  few = math.prod(slope.shape[1:-1]) < _MANY or math.prod(shape[n - 1 :]) < _PRODUCT
-  if few or 0 in (*slope.shape, *shape):
+  shape, batch, n = like.shape, x.shape[0], len(strides)
+  if math.prod(slope.shape[1:-1]) < _MANY or math.prod(shape[n - 1 :]) < _PRODUCT:
     options = {'strides': strides, 'padding': padding, 'dilation': dilation, 'precision': precision}
-    return _transposed(functools.partial(_by_lax, x, **options), kernel, slope)
+    return _transposed(functools.partial(_by_lax, x, **options), like, slope)
   wide = jnp.promote_types(x.dtype, jnp.float32)  # as XLA accumulates
   ones = (1,) * (n - 1)
   image = math.prod(slope.shape[1:-1]) * math.prod(shape[n - 1 : -1]) * x.dtype.itemsize
-  fits = [k for k in range(2, batch + 1) if batch % k == 0 and k * image <= _CACHE]
-  at_once = max(fits, default=1)
+  devices = jax.device_count()  # that may share the batch; each keeps its images
+  fits = [k for k in range(devices, batch + 1, devices) if batch % k == 0]
+  at_once = max((k for k in fits if k * image <= _CACHE * devices), default=min(fits, default=1))
   count = batch // at_once
 
   def part(i: int | Array) -> Array:
@@ -198,7 +219,7 @@ def _to_kernel(
     ]
     return jnp.stack(products)
 
-  # Every part has images of the whole batch, so that a batch shared by devices stays where it is.
+  # Every part has images of every device.
   parts = [a.reshape(at_once, count, *a.shape[1:]) for a in (x, slope)]
   total = part(0)
   if count > 1:
@@ -206,9 +227,9 @@ def _to_kernel(
   return total.reshape(shape).astype(x.dtype)
 
 
-def _transposed(run: Callable[[Array], Array], operand: ad.UndefinedPrimal, slope: Array) -> Array:
-  like = varying_with(jnp.zeros(operand.aval.shape, operand.aval.dtype), slope)
-  return jax.linear_transpose(run, like)(slope)[0]
+def _transposed(run: Callable[[Array], Array], like: jax.core.ShapedArray, slope: Array) -> Array:
+  operand = varying_with(jnp.zeros(like.shape, like.dtype), slope)
+  return jax.linear_transpose(run, operand)(slope)[0]
 
 
 def _batched(args: tuple, axes: tuple, **options: object) -> tuple[Array, int]:
@@ -222,9 +243,7 @@ def _batched(args: tuple, axes: tuple, **options: object) -> tuple[Array, int]:
 
 
 _convolution = Primitive('convolution')
-_convolution.def_impl(
-  jax.jit(_forward, static_argnames=('strides', 'padding', 'dilation', 'precision'))
-)
+_convolution.def_impl(jax.jit(_forward, static_argnames=_STATIC))
 
 
 @_convolution.def_abstract_eval

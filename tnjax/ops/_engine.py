@@ -51,11 +51,24 @@ def varying_with(tree: Any, data: Any) -> Any:
   with data, and the operands of a primitive must agree. A choice that never falls on the data says
   so in every release of JAX, and XLA drops it.
   """
-  entries = [a.ravel()[0] for a in jax.tree.leaves(data) if a.size]
-  if namespace(*entries) is np:
+  leaves = jax.tree.leaves(data)
+  if namespace(*leaves) is np:
     return tree
+  first, *rest = map(_varying, (*leaves, *jax.tree.leaves(tree)))
+  if all(axes == first for axes in rest):
+    return tree
+  entries = [a.ravel()[0] for a in leaves if a.size]
   mark = functools.reduce(operator.and_, (entry == entry for entry in entries))
   return jax.tree.map(lambda a: jnp.where(False, mark.astype(a.dtype), a), tree)
+
+
+def _varying(a: Any) -> object:
+  """The mesh axes over which an array varies, by the names that releases of JAX have for them."""
+  kind = jax.typeof(a)
+  for name in ('manual_axis_type', 'vma'):
+    if hasattr(kind, name):
+      return getattr(kind, name)
+  return object()  # equal to none
 
 
 def choose(condition: Array, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:

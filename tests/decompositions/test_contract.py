@@ -385,6 +385,15 @@ def test_a_change_that_falls_a_hundredfold_at_once_is_the_last():
     np.testing.assert_allclose(1 - d.relative_error, 1 - full.relative_error, rtol=1e-6)
 
 
+def test_a_saddle_is_left():
+  """Nearly symmetric: sweeps come close to a fit of 0.774, and only then move away from it."""
+  rows = '1.1056 -.052 .2788 .0998 -.071 .0089 -.1304 -.1816 -.1914 -.071 .0998 .0089 -.052'
+  rows += ' 1.1056 .2788 -.1816 -.1304 -.1914 .2054 .3856 .1869 .3856 .2054 .1869 -.288 -.2879'
+  x = np.array([*map(float, rows.split()), 0.0288]).reshape(3, 3, 3)
+  with jax.enable_x64(True):
+    assert tn.hooi(jnp.asarray(x), 1).relative_error < 0.7529
+
+
 def test_stopping_rules():
   x = tensor()
   d = tn.hooi(x, 2, max_iters=50, tol=1e-4)

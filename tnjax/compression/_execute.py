@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import jax
 import numpy as np
@@ -20,29 +20,40 @@ def execute(
 ) -> dict[str, list[Fit]]:
   """Factors of every job's weights, by path.
 
-  Weights of one parametrization, dtype and device go together; `on_layer` is called with the path
-  of every job whose batch is under way.
+  Weights of one parametrization, dtype and device go together, but for large ones of the host,
+  which have threads of their own; `on_layer` is called with the path of every job that is done, or
+  of a program that runs.
   """
   groups: dict[tuple, list[Job]] = {}
   for job in jobs.values():
     weight = job.weights[0]
     alike = (job.parametrization, weight.dtype, weight.sharding, job.key is None)
-    groups.setdefault(alike, []).append(job)
-  found = {}
+    groups.setdefault((job.path,) if _large(job) else alike, []).append(job)
+  found: dict[str, list[Fit]] = {}
   wide = jax.config.jax_enable_x64  # may be that of this thread alone
 
   def apart(group: list[Job]) -> list[Fit]:
     with jax.enable_x64(wide):
       return _fits(group)
 
+  def keep(group: list[Job], fits: list[Fit]) -> None:
+    rest = iter(fits)
+    for job in group:
+      found[job.path] = [next(rest) for _ in job.weights]
+      if on_layer is not None:
+        on_layer(job.path)
+
   with one_thread(), ThreadPoolExecutor(_cores()) as pool:
-    aside = {alike: pool.submit(apart, group) for alike, group in groups.items() if _large(group)}
-    for alike, group in groups.items():
-      fits = iter(aside[alike].result() if alike in aside else _fits(group))
-      for job in group:
-        found[job.path] = [next(fits) for _ in job.weights]
-        if on_layer is not None:
-          on_layer(job.path)
+    aside = {pool.submit(apart, group): group for group in groups.values() if _large(group[0])}
+    try:
+      for group in groups.values():
+        if not _large(group[0]):
+          keep(group, _fits(group))
+      for done in as_completed(aside):
+        keep(aside[done], done.result())
+    except BaseException:
+      pool.shutdown(cancel_futures=True)  # what has not begun
+      raise
   return jax.block_until_ready(found)
 
 
@@ -52,13 +63,12 @@ def _fits(group: list[Job]) -> list[Fit]:
   return fit_all(group[0].parametrization, weights, keys)
 
 
-def _large(group: list[Job]) -> bool:
+def _large(job: Job) -> bool:
   """Whether it keeps NumPy busy for long enough to have a thread of its own."""
   return not any(
     isinstance(weight, Held)
     or weight.size < _LARGE
     or needs_program(job.parametrization, weight, key)
-    for job in group
     for weight, key in zip(job.weights, job.weight_keys)
   )
 

@@ -247,7 +247,8 @@ def _check_tuned(given: nnx.Module, tuned: object, where: str) -> None:
         f'{where}: fine_tune returned another model: {path} has shape {found.get(path)}, where it '
         f'was given {wanted.get(path)}'
       )
-  if any(place.factorised != walk(tuned)[path].factorised for path, place in walk(given).items()):
+  places = walk(tuned)
+  if any(place.factorised != places[path].factorised for path, place in walk(given).items()):
     raise ValueError(f'{where}: fine_tune returned a model with other layers')
   for path, variable in nnx.to_flat_state(nnx.state(tuned)):
     value = variable[...]

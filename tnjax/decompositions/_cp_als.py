@@ -62,8 +62,8 @@ def cp_als(
     key: PRNG key, for a random start and for the columns an HOSVD start cannot fill.
     max_iters: sweeps over all modes.
     tol: stop when five sweeps together changed the fit by less than this relative amount, or the
-      squared error by less than a rounding, or one of the first three did, and a hundredth of
-      the one before; 0. runs all sweeps.
+      squared error by less than a rounding, or two of the first three did, a hundredth of the
+      one before; 0. runs all sweeps.
     init: 'random' (Gaussian columns) or 'hosvd' (leading left singular vectors of the
       unfoldings, filled up with random columns), or a `CP` of that shape and rank to go on from.
     restarts: number of starts, run as one vmapped batch; the one of least error is returned. With

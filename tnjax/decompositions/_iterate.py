@@ -18,7 +18,7 @@ from jax import Array
 from tnjax.ops import namespace, varying_with
 
 _QUIET = 5  # sweeps that together change nothing, before the method has come to rest
-_FALL = 100  # times less than the sweep before: after such a small change no large one follows
+_FALL = 100  # times less than the sweep before
 
 
 @jax.tree_util.register_dataclass
@@ -35,6 +35,7 @@ class _Walk:
     quiet: how many of the last sweeps together changed nothing.
     level: the error before them.
     change: of the error, by the last sweep; 0 where there is none to compare with.
+    fell: whether that was small, and a hundredth of the one before.
   """
 
   state: Any
@@ -46,6 +47,7 @@ class _Walk:
   quiet: Array
   level: Array
   change: Array
+  fell: Array
 
 
 def iterate(
@@ -60,8 +62,9 @@ def iterate(
   """Runs `state, error = step(state)` until it comes to rest.
 
   That is when five sweeps together changed the fit 1 - error by less than `tol` of itself, or the
-  squared error by less than one rounding; or one of the first three did, which start from where
-  the last one ended, and a hundredth of the one before, as no method that crawls does.
+  squared error by less than one rounding; or two of the first three did, which start from where
+  the last one ended, the one by a hundredth of the change before it and the other by no more than
+  that, as no method that crawls, or leaves a saddle, does.
 
   Args:
     step: one sweep from a state.
@@ -81,7 +84,7 @@ def iterate(
   zero, high = varying_with((xp.asarray(0, 'int32'), xp.asarray(np.inf, dtype)), state)
   known = high if error is None else error
   none = xp.zeros_like(high)
-  start = _Walk(state, state, known, zero, zero, zero > 0, zero, known, none)
+  start = _Walk(state, state, known, zero, zero, zero > 0, zero, known, none, zero > 0)
   advance = _advance(step, tol, ahead, xp)
   if xp is np:
     return _on_host(advance, start, max_iters, tol)
@@ -135,9 +138,12 @@ def _advance(step: Callable, tol: float, ahead: Callable | None, xp: Any) -> Cal
     level = xp.where(small, walk.level, error)
     change = xp.where(xp.isfinite(walk.error), xp.abs(walk.error - error), 0)
     told = 2 * walk.change * error > _FALL * eps  # more than roundings of the squared error
-    fell = small & early & told & (change <= walk.change / _FALL)
-    quiet = xp.where(fell, _QUIET, quiet).astype('int32')
-    return _Walk(state, walk.state, error, walk.count + 1, undone, worse, quiet, level, change)
+    fell = small & told & (change <= walk.change / _FALL)
+    rests = walk.fell & early & small & (change <= walk.change)
+    quiet = xp.where(rests, _QUIET, quiet).astype('int32')
+    return _Walk(
+      state, walk.state, error, walk.count + 1, undone, worse, quiet, level, change, fell
+    )
 
   return advance
 

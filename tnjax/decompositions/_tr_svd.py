@@ -99,8 +99,8 @@ def tr_als(
     x, ranks: as in `tr_svd`.
     max_iters: sweeps over all cores.
     tol: stop when five sweeps together changed the fit by less than this relative amount, or the
-      squared error by less than a rounding, or one of the first three did, and a hundredth of
-      the one before; 0. runs all sweeps.
+      squared error by less than a rounding, or two of the first three did, a hundredth of the
+      one before; 0. runs all sweeps.
     init: 'svd' (that of `tr_svd`) or 'random' (Gaussian cores).
     restarts: number of starts, run as one vmapped batch; the result of least error is returned.
       With 'svd' all starts but the first are random.

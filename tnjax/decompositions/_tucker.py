@@ -104,8 +104,8 @@ def hooi(
     ranks: as in `hosvd`.
     max_iters: sweeps over all modes.
     tol: stop when five sweeps together changed the fit by less than this relative amount, or the
-      squared error by less than a rounding, or one of the first three did, and a hundredth of
-      the one before; 0. runs all sweeps.
+      squared error by less than a rounding, or two of the first three did, a hundredth of the
+      one before; 0. runs all sweeps.
 
   Returns:
     A `Decomposition` with a `Tucker`.

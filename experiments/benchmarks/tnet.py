@@ -8,7 +8,7 @@ features, images of 256x256) as T-Nets of Table 3 (6.94x: Table 4), named after 
 printed, from random factors: one update by RMSprop on --batch images, as `experiments.pose.main`
 makes it. `bytes` are of parameters, `moments` of the state of the optimizer; `built` is tracing and
 compiling; `host` what a call of the compiled step takes before it returns; `flops` what XLA counts
-in it; `temporary` the memory that it takes beside arguments and results.
+in it, a loop's body once; `temporary` the memory that it takes beside arguments and results.
 
 `conv_...` is the paper's Table 1: one 3x3 convolution of 128 channels to 128 on --conv_batch images
 of 64x64, a Tucker-2 of its own, forward.

@@ -139,8 +139,8 @@ def test_some_layers_of_a_tensor_cannot_go_without_the_others():
 class Own(nnx.Module):
   """Holds its joint kernels itself, beside the layers, which are at any positions."""
 
-  def __init__(self, positions=tuple(np.ndindex(3, 2))):
-    rngs, scheme = nnx.Rngs(0), tn.schemes.joint(ranks=(2, 2, 3, 3, 3, 3))
+  def __init__(self, positions=tuple(np.ndindex(3, 2)), key=0):
+    rngs, scheme = nnx.Rngs(key), tn.schemes.joint(ranks=(2, 2, 3, 3, 3, 3))
     self.kernels = tn.nn.JointKernels((3, 2), 4, 4, (3, 3), scheme=scheme, rngs=rngs)
     self.layers = nnx.List([tn.nn.JointConv(self.kernels, at, rngs=rngs) for at in positions])
 
@@ -187,6 +187,19 @@ def test_a_position_may_be_taken_twice_or_not_at_all(positions, tmp_path):
   dense = tn.to_dense(net)
   assert len({id(layer.kernel) for layer in dense.layers}) == 2
   np.testing.assert_allclose(call(dense, X), call(net, X), rtol=1e-4)
+
+
+def test_a_stack_of_networks_works_in_vmap_and_is_told_elsewhere(tmp_path):
+  nets = nnx.vmap(lambda key: Own(key=key), axis_size=2)(jax.random.split(KEY))
+  assert nets.layers[0].stacked == (2,)
+  assert nnx.vmap(lambda net, x: net(x), in_axes=(0, None))(nets, X).shape == (2, 1, 5, 5, 4)
+  words = r'a stack \(2,\) of'
+  with pytest.raises(ValueError, match=words):
+    nets(X)
+  with pytest.raises(ValueError, match=words):
+    tn.to_dense(nets)
+  with pytest.raises(ValueError, match=f'layers/0 is of {words} joint tensors'):
+    tn.save(tmp_path / 'a.safetensors', nets)
 
 
 def stack():

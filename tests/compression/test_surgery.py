@@ -252,7 +252,7 @@ def test_large_layers_side_by_side_are_what_each_would_be_alone(wide):
     rules = [(f'layers/{i}', tn.schemes.svd(ranks=3 + i)) for i in range(2)]
     seen = []
     small, _ = tn.compress(net, tuple(rules), on_layer=seen.append)
-    assert sorted(seen) == ['layers/0', 'layers/1']  
+    assert sorted(seen) == ['layers/0', 'layers/1']
     for i, rule in enumerate(rules):
       alone = nnx.state(tn.compress(net, (rule,))[0].layers[i])
       assert {a.dtype.name for a in jax.tree.leaves(alone)} == {dtype}

@@ -177,6 +177,8 @@ def test_a_compressed_one_is_rebuilt_from_its_file(tmp_path, net):
     ({'convs': 0}, 'convs=0'),
     ({'kernel': 2}, 'kernel=2 must be odd'),
     ({'num_joints': '16'}, "num_joints='16'"),
+    ({'std': (1, 1)}, r'std=\(1, 1\) must have an entry each for every channel'),
+    ({'std': (1, 0, 1)}, r'std=\(1, 0, 1\) must be positive'),
   ],
 )
 def test_bad_sizes_are_named(options, words):

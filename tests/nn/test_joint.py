@@ -186,7 +186,7 @@ def test_kernels_of_one_and_three_spatial_modes(kernel):
   scheme = tn.schemes.joint(ranks=2)
   kernels = tn.nn.JointKernels((3, 2), 4, 6, kernel, scheme=scheme, rngs=nnx.Rngs(0))
   assert kernels.architecture == (3, 2)
-  layer = tn.nn.JointConv(kernels, (2, 1), use_bias=False)
+  layer = tn.nn.JointConv(kernels, (2, 1), use_bias=False, rngs=None)
   assert layer.kernel.shape == (*kernel, 4, 6)
   x = np.ones((1, *[5] * len(kernel), 4), 'float32')
   np.testing.assert_allclose(layer(x), layer.to_dense()(x), atol=1e-5)
@@ -242,8 +242,8 @@ def made(**changes):
   [
     (lambda: made(scheme=tn.schemes.tk(rate=0.1)), r'is for one layer; give tn.schemes.joint'),
     (lambda: made(architecture=(3,)), 'ranks'),
-    (lambda: tn.nn.JointConv(made(), (3, 0)), r'position=\(3, 0\) must be one of each'),
-    (lambda: tn.nn.JointConv(made(), (1,)), r'position=\(1,\) must be one of each'),
+    (lambda: tn.nn.JointConv(made(), (3, 0), rngs=None), r'position=\(3, 0\) must be one of each'),
+    (lambda: tn.nn.JointConv(made(), (1,), rngs=None), r'position=\(1,\) must be one of each'),
     (lambda: made(scheme=joint('tk', order=1)), 'has order=1; the architecture has 2 modes'),
     (
       lambda: tn.nn.JointConv.from_dense({(0,): nnx.Linear(4, 4, rngs=nnx.Rngs(0))}, joint('tk')),

@@ -38,7 +38,7 @@ def save(
     notes: whatever else shall stand in the file, JSON-able; `describe(path)['notes']` reads it.
 
   Raises:
-    ValueError: a Variable that holds no array.
+    ValueError: a Variable that holds no array; a stack of joint tensors.
 
   >>> import tempfile, tnjax as tn
   >>> net = tn.models.cifar_resnet(8, widths=(4, 8, 8), rngs=nnx.Rngs(0))
@@ -132,6 +132,8 @@ def _describe(place: Place) -> dict[str, Any]:
     'leader': place.leader,
   }
   if isinstance(layer, nn.JointConv):
+    if layer.stacked:
+      raise ValueError(f'{place.path} is of a stack {layer.stacked} of joint tensors; save each')
     sizes = layer.kernels.architecture
     row |= {'joint': place.home, 'position': list(layer.position), 'architecture': list(sizes)}
   if layer.parametrization.fold.shuffled:

@@ -10,7 +10,7 @@ from jax import Array
 from tnjax.contraction import conv_general_dilated
 from tnjax.models._init import lecun_normal
 from tnjax.models._layers import conv, halved, norm
-from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised
+from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised, statistics
 from tnjax.ops import integer
 
 
@@ -69,7 +69,7 @@ def hourglass(
   }
   if sizes['kernel'] % 2 == 0:
     raise ValueError(f'kernel={kernel} must be odd, or blocks would not keep the size of an image')
-  given = sizes | {'mean': tuple(map(float, mean)), 'std': tuple(map(float, std))}
+  given = sizes | statistics(mean, std)
   net = Hourglass(**given, rngs=rngs)
   net.arguments = tuple(given.items())
   return net

@@ -9,7 +9,7 @@ from jax import Array
 
 from tnjax.models._init import lecun_normal
 from tnjax.models._layers import conv, norm
-from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised
+from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised, statistics
 from tnjax.ops import integer
 
 _WIDTHS = (64, 128, 256, 512)
@@ -45,8 +45,7 @@ def resnet(
   given = {
     'depth': int(depth),
     'num_classes': integer(num_classes, 'num_classes'),
-    'mean': tuple(map(float, mean)),
-    'std': tuple(map(float, std)),
+    **statistics(mean, std),
   }
   net = ResNet(*_DEPTHS[depth], given['num_classes'], given['mean'], given['std'], rngs)
   net.arguments = tuple(given.items())

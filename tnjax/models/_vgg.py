@@ -11,7 +11,7 @@ from jax import Array
 from tnjax.models._init import dense_normal
 from tnjax.models._layers import conv, halved
 from tnjax.models._layers import norm as batch_norm
-from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised
+from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, checked, normalised, statistics
 from tnjax.ops import integer, integers
 
 _BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -64,8 +64,7 @@ def vgg(
     'hidden': integers(hidden, 'hidden'),
     'num_classes': integer(num_classes, 'num_classes'),
     'dropout': float(dropout),
-    'mean': tuple(map(float, mean)),
-    'std': tuple(map(float, std)),
+    **statistics(mean, std),
   }
   if len(given['widths']) != 5:
     raise ValueError(f'widths={given["widths"]} must be five, one a block')
@@ -112,8 +111,7 @@ def alexnet(
   given = {
     'num_classes': integer(num_classes, 'num_classes'),
     'dropout': float(dropout),
-    'mean': tuple(map(float, mean)),
-    'std': tuple(map(float, std)),
+    **statistics(mean, std),
   }
   relu, pool = jax.nn.relu, _overlapping
   layers = [

@@ -121,6 +121,13 @@ class JointKernels(nnx.Module, pytree=False):
     """Sizes of the architecture's modes."""
     return stack_shape(self.parametrization)
 
+  @property
+  def stacked(self) -> tuple[int, ...]:
+    """The further axes of a stack of such objects; () for one."""
+    name, shape = next(iter(self.parametrization.network.shapes().items()))
+    found = getattr(self, name).shape
+    return tuple(found[: len(found) - len(shape)])
+
   def store(self, factors: Mapping[str, Array]) -> None:
     """Takes other factors."""
     for name, value in factors.items():
@@ -131,7 +138,15 @@ class JointKernels(nnx.Module, pytree=False):
     return {name: getattr(self, name)[...] for name in self.parametrization.names}
 
   def of(self, index: Sequence[int]) -> dict[str, Array]:
-    """The factors of one kernel."""
+    """The factors of one kernel.
+
+    Raises:
+      ValueError: this is a stack, such as `nnx.vmap` makes, outside of `nnx.vmap` or `nnx.scan`.
+    """
+    if self.stacked:
+      raise ValueError(
+        f'this is a stack {self.stacked} of joint tensors; its layers work in nnx.scan or nnx.vmap'
+      )
     factors, trace = self.factors(), get_opaque_trace_state()
     known = _contracted.get(self)
     if known is None or not known.serves(factors, trace):
@@ -186,7 +201,7 @@ class JointConv(Conv):
     dtype: jnp.dtype | None = None,
     precision: jax.lax.PrecisionLike = None,
     bias_init: nnx.Initializer = nnx.initializers.zeros_init(),
-    rngs: nnx.Rngs | None = None,
+    rngs: nnx.Rngs | None,
   ):
     sizes, position = kernels.architecture, integers(position, 'position', 0)
     if len(position) != len(sizes) or any(i >= n for i, n in zip(position, sizes)):
@@ -275,8 +290,8 @@ class JointConv(Conv):
 
   @property
   def stacked(self) -> tuple[int, ...]:
-    """(): it is one layer."""
-    return ()
+    """The further axes of a stack of networks; () for one layer."""
+    return self.kernels.stacked
 
   def _load(self) -> dict[str, Array]:
     return self.kernels.of(self.position)
@@ -298,7 +313,8 @@ def architecture_of(convs: Mapping[tuple[int, ...], nnx.Conv]) -> tuple[int, ...
   Raises:
     ValueError: as `JointConv.from_dense`.
   """
-  if not convs or len({len(index) for index in convs}) != 1:
+  lengths = {len(index) if isinstance(index, tuple) else 0 for index in convs}
+  if len(lengths) != 1 or 0 in lengths:
     raise ValueError(f'convs has the indices {list(convs)}; it needs tuples of one length')
   sizes = tuple(max(numbers) + 1 for numbers in zip(*convs))
   for index in np.ndindex(sizes):

@@ -23,7 +23,7 @@ def loader(this: job.Job) -> Callable[[int], crops.Crops]:
       return rendered.figures(config.figures, config.figures // 4, config.size, 0)
     sets = _READERS[config.dataset](config.data_dir)
     if sets.left_out:
-      this.progress.print(f'left out: {sets.left_out:,} people with fewer than two joints')
+      this.progress.print(f'left out: {sets.left_out:,} people whose joints tell no place or size')
     name = metric(sets.validation)
     if not (THRESHOLDS[name][0](sets.validation) > 0).any():
       raise ValueError(

@@ -26,6 +26,7 @@ from experiments.pose.config import LAYOUTS
 from experiments.pose.geometry import room, to_image, windows
 from experiments.pose.metrics import decode
 from experiments.pose.people import Layout
+from experiments.pose.seeded import notes
 
 
 def load(path: str) -> tuple[nnx.Module, Layout, int]:
@@ -36,14 +37,12 @@ def load(path: str) -> tuple[nnx.Module, Layout, int]:
   """
   if not pathlib.Path(path).is_file():
     raise FileNotFoundError(f'--weights={path} does not exist')
+  noted = notes(path)
   try:
-    notes = tn.compression.describe(path).get('notes') or {}
     model = tn.load(path)
   except ValueError as error:
     raise ValueError(f'--weights: {error}') from None
-  if not (notes.keys() >= {'dataset', 'size'} and notes['dataset'] in LAYOUTS):
-    raise ValueError(f'--weights={path} is not of a network that experiments.pose.main saved')
-  return model, LAYOUTS[notes['dataset']], notes['size']
+  return model, LAYOUTS[noted['dataset']], noted['size']
 
 
 def read(path: str) -> Image.Image:

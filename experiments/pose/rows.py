@@ -13,7 +13,7 @@ from experiments.pose import counts
 from experiments.pose.config import MODES, Config
 
 FORMATS = {'tucker': 'tk', 'mps': 'tt', 'scratch': 'tk'}  # of T-Net's rows
-Rules = tuple[tuple[str, tn.schemes.Scheme], ...]
+Rules = tuple[tuple[str, tn.schemes.Scheme | None], ...]
 
 
 def build(config: Config, seed: int, features: int | None = None) -> tn.models.Hourglass:
@@ -65,6 +65,11 @@ def single(config: Config, mode: str, rank: int) -> Rules:
   """A Tucker T-Net with one mode cut, all others whole."""
   ranks = config.shape | dict.fromkeys(MODES[mode], rank)
   return ((counts.LAYERS, tn.schemes.joint(ranks=tuple(ranks.values()))),)
+
+
+def dense() -> Rules:
+  """Nothing is compressed."""
+  return ((counts.LAYERS, None),)
 
 
 def least(method: str) -> Rules:

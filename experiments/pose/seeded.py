@@ -17,6 +17,7 @@ from experiments.classifier.seeded import named
 from experiments.common import results, train
 from experiments.pose import crops, metrics, rows
 from experiments.pose.augment import middle
+from experiments.pose.config import LAYOUTS
 from experiments.pose.people import People
 
 _AT_ONCE = 100  # images that are measured
@@ -42,7 +43,7 @@ class Seeded(seeded.Seeded):
   """What every row of one seed starts from; see `classifier.seeded`."""
 
   LOSS = staticmethod(mse)
-  NOTES: ClassVar = ('dataset', 'layers', 'size')
+  NOTES: ClassVar = ('dataset', 'layers', 'size', 'train_epochs')
 
   def in_order(self) -> crops.Batches:
     """The training part in the order of the seed."""
@@ -70,6 +71,10 @@ class Seeded(seeded.Seeded):
   def score(self, model: nnx.Module) -> dict:
     """The measures of a network; see `scores`."""
     return scores(*self.predicted(model))
+
+  def save(self, model: nnx.Module, name: str, kind: str = '', **row: object) -> tuple[str, str]:
+    """Writes a network, and beside it of whom it was trained; see `classifier.seeded`."""
+    return super().save(model, name, kind, data_sha256=self.dataset.fingerprint(), **row)
 
   def facts(self) -> dict:
     """What the report says of the network before compression."""
@@ -101,6 +106,21 @@ class Seeded(seeded.Seeded):
     return f'dense: {noted["metric"]} {noted["accuracy"]:.2%}, {noted["params"]:,} parameters'
 
 
+def notes(path: str) -> dict:
+  """What `Seeded.save` noted in a file beside the network.
+
+  Raises:
+    ValueError: it is damaged, or something else.
+  """
+  try:
+    found = tn.compression.describe(path).get('notes') or {}
+  except ValueError as error:
+    raise ValueError(f'--weights: {error}') from None
+  if not (found.keys() >= {'dataset', 'size'} and found['dataset'] in LAYOUTS):
+    raise ValueError(f'--weights={path} is not of a network that experiments.pose.main saved')
+  return found
+
+
 def scores(joints: np.ndarray, people: People) -> dict:
   """PCK@0.2 and PCKh@0.5 of predictions, and which of both is the data set's: `accuracy`.
 
@@ -130,8 +150,8 @@ def _number(fraction: float) -> float | None:
 
 
 def metric(people: People) -> str:
-  """The one that results of a data set are given in."""
-  return 'pckh' if people.layout.unscored else 'pck'  # MPII, LSP
+  """The one that results of a data set are given in: PCKh where it has boxes of heads."""
+  return 'pck' if people.heads is None else 'pckh'
 
 
 def predictor(model: nnx.Module, size: int) -> object:

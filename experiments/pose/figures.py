@@ -57,7 +57,8 @@ def _networks(found: Mapping) -> dict[str, Sequence[Mapping]]:
 def _skeletons(
   path: pathlib.Path, joints: Mapping[str, Sequence[np.ndarray]], data: Crops, title: str
 ) -> None:
-  canvases, person = next(iter(data.validation.batches(_SHOWN)))
+  batches = data.validation.batches(_SHOWN)
+  canvases, person = next(batch for batch in batches if (batch[1] != NOTHING).any())
   canvases, person = (a[person != NOTHING] for a in (canvases, person))
   people = data.validation.people.part(person)
   rows = {'truth': people.joints} | {name: own[0][: len(people)] for name, own in joints.items()}

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.common import grid, mesh, results
+from experiments.classifier import resume
+from experiments.common import grid, mesh
 from experiments.pose import compare, metrics
 from experiments.pose.config import CONTROL, KEYS, MODES
 from experiments.pose.crops import Crops
@@ -22,12 +23,7 @@ def check(folder: pathlib.Path, report: Mapping) -> None:
   for found in (*report['baselines'], *report['rows']) if mesh.primary() else ():
     if 'accuracy' not in found:
       continue  # noted before it was trained
-    path = folder / str(found.get('predictions'))
-    if not path.is_file() or results.sha256(path) != found.get('predictions_sha256'):
-      raise ValueError(
-        f'{path}, which report.json names, is missing or has changed; put it back, or choose '
-        'another --workdir'
-      )
+    resume.check_file(folder / str(found.get('predictions')), found.get('predictions_sha256'))
 
 
 def measured(data: Crops, report: Mapping) -> People:

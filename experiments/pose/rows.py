@@ -1,6 +1,5 @@
 """Which network a row is of: fewer features, or kernels by rules that leave it no larger."""
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -143,23 +142,16 @@ def spent(tensor: np.ndarray, format: str, limit: int) -> tuple[int, ...]:
     return [other for other in dict.fromkeys(found) if step * sum(other) > step * sum(ranks)]
 
   ranks = tuple(capped(shape, [len(cost) for cost in costs]))
-  if (size := entries(shape, format, (1,) * len(ranks))) > limit:
+  if (size := counts.entries(shape, format, (1,) * len(ranks))) > limit:
     raise ValueError(f'limit={limit} is less than the {size} entries of ranks 1')
-  while (size := entries(shape, format, ranks)) > limit:
+  while (size := counts.entries(shape, format, ranks)) > limit:
     ranks = min(
       moved(ranks, -1),
-      key=lambda other: (lost(other) - lost(ranks)) / (size - entries(shape, format, other)),
+      key=lambda other: (lost(other) - lost(ranks)) / (size - counts.entries(shape, format, other)),
     )
-  while more := [r for r in moved(ranks, 1) if entries(shape, format, r) <= limit]:
+  while more := [r for r in moved(ranks, 1) if counts.entries(shape, format, r) <= limit]:
     ranks = min(more, key=lost)
   return ranks
-
-
-def entries(shape: Sequence[int], format: str, ranks: Sequence[int]) -> int:
-  """Of a Tucker, sum R_k I_k + prod R_k; of a train, sum R_{k-1} I_k R_k."""
-  if format == 'tk':
-    return math.prod(ranks) + sum(rank * size for rank, size in zip(ranks, shape))
-  return sum(a * size * b for a, size, b in zip((1, *ranks), shape, (*ranks, 1)))
 
 
 def _spectra(tensor: np.ndarray, format: str) -> list[np.ndarray]:

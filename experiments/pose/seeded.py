@@ -1,7 +1,7 @@
 """The dense network of one seed, and how hourglasses are trained and measured."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import jax
@@ -63,8 +63,9 @@ class Seeded(seeded.Seeded):
   def predicted(self, model: nnx.Module) -> tuple[np.ndarray, People]:
     """Joints in pixels of the images, (n, J, 2), and whose they are."""
     size, part = self.config.size, self.dataset.validation
+    find = predictor(model, size)
     people, joints = crops.predictions(
-      predictor(model, size), part, size, _AT_ONCE, self._job.progress
+      lambda canvases: find(canvases)[0], part, size, _AT_ONCE, self._job.progress
     )
     return joints, people
 
@@ -154,13 +155,17 @@ def metric(people: People) -> str:
   return 'pck' if people.heads is None else 'pckh'
 
 
-def predictor(model: nnx.Module, size: int) -> object:
-  """canvases uint8 (b, c, c, 3) -> joints in pixels of the crops, (b, J, 2)."""
+def predictor(model: nnx.Module, size: int) -> Callable[[np.ndarray], tuple[Array, Array]]:
+  """canvases uint8 (b, c, c, 3) -> joints in pixels of the crops (b, J, 2), and the peaks of their
+  heatmaps (b, J).
+  """
   graph, state = nnx.split(model)
-  return lambda canvases: _joints(graph, size, state, canvases)
+  return functools.partial(_joints, graph, size, state)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _joints(graph: nnx.GraphDef, size: int, state: nnx.State, canvases: Array) -> Array:
-  model = nnx.merge(graph, state, copy=True)
-  return metrics.decode(model(middle(canvases, size))[-1], size)
+def _joints(
+  graph: nnx.GraphDef, size: int, state: nnx.State, canvases: Array
+) -> tuple[Array, Array]:
+  heatmaps = nnx.merge(graph, state, copy=True)(middle(canvases, size))[-1]
+  return metrics.decode(heatmaps, size), heatmaps.max((1, 2))

@@ -87,7 +87,7 @@ def line(row: Mapping) -> str:
   """A row in one line."""
   start = '' if row['accuracy_start'] is None else f'{row["accuracy_start"]:.2%} -> '
   return (
-    f'{name(row)} seed {row["seed"]}: {row["params"]:,} parameters, '
+    f'{row["study"]}: {name(row)} seed {row["seed"]}: {row["params"]:,} parameters, '
     f'{1 / row["params_ratio"]:.2f}x smaller, {row["metric"]} {start}{row["accuracy"]:.2%}'
   )
 

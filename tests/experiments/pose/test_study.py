@@ -1,8 +1,11 @@
-"""The study in one process, on a few stick figures: its rows, its files, and going on with them."""
+"""The study on a few stick figures: its rows, its files, and going on with them."""
 
 import contextlib
 import json
 import pathlib
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from experiments.pose.config import Config
 from tests.experiments.image_files import needs_grain
 from tests.experiments.pose import pose_files
 
+ROOT = pathlib.Path(__file__).parents[3]
 FLAGS = ('--preset=smoke', '--figures=8', '--batch_size=8', '--train_epochs=1', '--modes=kernel')
 
 
@@ -32,15 +36,34 @@ def run(workdir, *flags):
 
 
 @pytest.fixture(scope='module')
-def done(tmp_path_factory):
+def stopped(tmp_path_factory, one_device):
+  """A run as a user starts it, stopped after its first row: its folder, its row, its last words."""
   workdir = tmp_path_factory.mktemp('pose') / 'run'
-  return workdir, *run(workdir, '--methods=tucker,trimmed')
+  flags = (*FLAGS, '--studies=methods', '--methods=tucker', f'--workdir={workdir}')
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'experiments.pose.main', *flags], cwd=ROOT, env=one_device, text=True,
+    stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+  )  # fmt: skip
+  path, rows = workdir / 'report.json', []
+  while process.poll() is None and not rows:
+    time.sleep(0.1)
+    rows = json.loads(path.read_text())['rows'] if path.is_file() else []
+  process.terminate()
+  told = process.communicate()[1]
+  assert process.returncode == 128 + 15, told
+  return workdir, json.loads(path.read_text())['rows'][0], told.splitlines()[-1]
+
+
+@pytest.fixture(scope='module')
+def done(stopped):
+  """The same, gone on with in this process, with more rows."""
+  return stopped[0], *run(stopped[0], '--methods=tucker,trimmed,scratch')
 
 
 def test_rows_are_of_equal_size(done):
   workdir, report, text = done
-  dense, tucker, trimmed, as_long, kernel = report['rows']
-  names = ['dense', 'tucker', 'trimmed', 'dense', 'kernel']
+  dense, tucker, trimmed, scratch, as_long, kernel = report['rows']
+  names = ['dense', 'tucker', 'trimmed', 'scratch', 'dense', 'kernel']
   assert [row['method'] for row in report['rows']] == names
   assert 0.95 * trimmed['params'] < tucker['params'] <= trimmed['params']
   (before,) = report['baselines']
@@ -50,7 +73,8 @@ def test_rows_are_of_equal_size(done):
   assert trimmed['macs_ratio'] < 1
   assert 0 < tucker['relative_error'] < 1
   assert trimmed['relative_error'] is trimmed['accuracy_start'] is None
-  assert [row['steps'] for row in report['rows']] == [1, 1, 2, 1, 1]
+  assert [row['steps'] for row in report['rows']] == [1, 1, 2, 2, 1, 1]
+  assert scratch['ranks'] == tucker['ranks']
   for control in (dense, as_long):
     assert control['params_ratio'] == control['kernel_params_ratio'] == control['macs_ratio'] == 1
     assert control['accuracy_start'] == before['accuracy']
@@ -76,9 +100,10 @@ def test_every_row_is_compared_with_the_dense_network_trained_as_long(done):
   _, report, text = done
   found = {(r['method'], r['against']): r for r in report['comparisons']}
   assert [*found] == [
-    ('tucker', 'dense'), ('tucker', 'trimmed'), ('trimmed', 'dense'), ('kernel', 'dense'),
+    ('tucker', 'dense'), ('tucker', 'trimmed'), ('trimmed', 'dense'), ('scratch', 'dense'),
+    ('scratch', 'trimmed'), ('kernel', 'dense'),
   ]  # fmt: skip
-  dense, tucker, trimmed, as_long, kernel = report['rows']
+  dense, tucker, trimmed, _, as_long, kernel = report['rows']
   for row, control in ((tucker, dense), (trimmed, dense), (kernel, as_long)):
     one = found[row['method'], 'dense']
     assert one['difference'] == pytest.approx(row['accuracy'] - control['accuracy'])
@@ -107,16 +132,14 @@ def test_weights_of_others_are_refused(done, tmp_path):
     run(tmp_path / 'run', f'--weights={dense}', '--figures=12')
 
 
-def test_a_run_goes_on_with_more_rows(done):
-  workdir, before, _ = done
-  kept = (workdir / 'weights' / 'baseline.safetensors').stat().st_mtime_ns
-  after, text = run(workdir, '--methods=scratch', '--studies=methods')
-  assert after['rows'][:5] == before['rows']
-  (scratch,) = after['rows'][5:]
-  assert scratch['ranks'] == before['rows'][1]['ranks']
-  assert scratch['steps'] == 2
-  assert (workdir / 'weights' / 'baseline.safetensors').stat().st_mtime_ns == kept
-  assert 'scratch against trimmed' in text
+def test_a_stopped_run_says_how_to_go_on_and_keeps_its_rows(stopped, done):
+  workdir, row, told = stopped
+  assert told.startswith(
+    f'interrupted; {workdir} has 1 of 2 rows. To go on: python -m experiments.'
+  )
+  _, report, _ = done
+  assert report['rows'][0] == row
+  assert report['baselines'][0]['accuracy'] == row['accuracy_start']
 
 
 def test_predictions_that_are_gone_are_told(done):

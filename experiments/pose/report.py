@@ -98,9 +98,9 @@ def _foot(report: Mapping) -> list[str]:
   if trained:
     (base,) = grid.summarised(trained, ('params',))
     lines.append(
-      f'before that: {kind} {_percent(base, "accuracy")}, {base["params"]:,} parameters, '
-      f'{base["macs"]:,} multiply-adds; the mean pose, which looks at no image: '
-      f'{report["mean_pose"][kind]:.2%}'
+      f'dense, before it was trained on: {kind} {_percent(base, "accuracy")}, '
+      f'{base["params"]:,} parameters, {base["macs"]:,} multiply-adds; the mean pose, which looks '
+      f'at no image: {report["mean_pose"][kind]:.2%}'
     )
   if report['note']:
     lines.append(report['note'])

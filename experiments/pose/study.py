@@ -56,6 +56,16 @@ def _check_weights(config: Config) -> None:
       )
 
 
+def _check_people(weights: str, data: Crops) -> None:
+  """Raises ValueError if a network may have been trained on people whom it is measured with."""
+  found, own = notes(weights).get('data_sha256'), data.fingerprint()
+  if found != own:
+    raise ValueError(
+      f'--weights={weights} was trained on other people, or split otherwise: sha256 {found}, here '
+      f'{own}'
+    )
+
+
 class Study(study.Study):
   """A row a study, method and value, and seed.
 
@@ -78,12 +88,7 @@ class Study(study.Study):
     super().__init__(this, load, this.config.settings())
     self._data, self._limits = load(this.config.seed), limits
     if this.config.weights is not None:
-      found, own = notes(this.config.weights).get('data_sha256'), self._data.fingerprint()
-      if found != own:
-        raise ValueError(
-          f'--weights={this.config.weights} was trained on other people, or split otherwise: '
-          f'sha256 {found}, here {own}'
-        )
+      _check_people(this.config.weights, self._data)
     report.check(self._folder, self.report)
     self.report.update(self._people())
 
@@ -112,8 +117,8 @@ class Study(study.Study):
       note = rendered.NOTE
     elif dataset == 'mpii' and kind == 'pck':
       note = f'--data_dir has no {mpii.MAT}, whose boxes of heads PCKh needs: this is PCK'
-    counts = {'train': len(data.train), 'validation': len(data.validation)}
-    return {'metric': kind, 'people': counts | {'left_out': data.left_out}, 'note': note}
+    people = {'train': len(data.train), 'validation': len(data.validation)}
+    return {'metric': kind, 'people': people | {'left_out': data.left_out}, 'note': note}
 
   def _mean_pose(self) -> dict:
     """Its measures, of those of whom networks are measured."""

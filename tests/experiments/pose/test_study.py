@@ -14,7 +14,7 @@ import tnjax as tn
 from experiments.common import job
 from experiments.common.config import parse
 from experiments.common.progress import Progress
-from experiments.pose import inputs, leeds, study
+from experiments.pose import inputs, leeds, main, study
 from experiments.pose.config import Config
 from tests.experiments.image_files import needs_grain
 from tests.experiments.pose import pose_files
@@ -181,3 +181,13 @@ def test_people_in_files_are_loaded_and_those_without_a_torso_refused(tmp_path, 
     monkeypatch.setitem(inputs._READERS, 'lspet', lambda data_dir: sets)
     with pytest.raises(ValueError, match='nobody to validate with has the joints that pck needs'):
       inputs.loader(this)
+
+
+def test_a_folder_without_data_is_told_before_networks_are_built(tmp_path, monkeypatch):
+  config = parse(Config, ['main', '--preset=paper', f'--data_dir={tmp_path}'], '')
+  monkeypatch.setattr(main, 'check', lambda config: pytest.fail('networks were built'))
+  with Progress(quiet=True) as progress, contextlib.ExitStack() as stack:
+    this = job.Job(config, progress, None, ['main'], str(tmp_path / 'run'), stack)
+    with pytest.raises(FileNotFoundError, match='has no joints.mat'):
+      main.prepare(this)
+  assert not (tmp_path / 'run').exists()

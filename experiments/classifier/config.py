@@ -156,7 +156,7 @@ def local(flag: str, path: str) -> pathlib.Path:
   except ValueError as error:
     raise ValueError(f'--{flag}: {error}') from None
   if not found.is_file():
-    raise FileNotFoundError(f'--{flag}={path} does not exist')
+    raise FileNotFoundError(f'--{flag}={path} does not exist or is a folder')
   return found
 
 

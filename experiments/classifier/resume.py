@@ -48,7 +48,7 @@ def check(
       raise ValueError(f'{path} is damaged: in baselines is no seed {row["seed"]}, which rows have')
   if mesh.primary():
     for name, digest in _files(report):
-      _check_file(folder / name, digest)
+      check_file(folder / name, digest)
   if report['baselines']:
     first = report['baselines'][0]
     check_data(first, load(first['seed']))
@@ -103,7 +103,8 @@ def _files(report: Mapping) -> Iterator[tuple[str, str | None]]:
       yield str(name), row.get('weights_sha256', {}).get(kind)
 
 
-def _check_file(path: pathlib.Path, digest: str | None) -> None:
+def check_file(path: pathlib.Path, digest: str | None) -> None:
+  """Raises ValueError if a file that report.json names is missing, or has another sha256."""
   if not path.is_file():
     raise ValueError(f'{path}, which report.json names, is missing; {_REMEDY}')
   if digest is not None and results.sha256(path) != digest:

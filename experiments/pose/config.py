@@ -12,6 +12,8 @@ from experiments.pose.people import LSP, MPII, Layout
 LAYOUTS = {'figures': LSP, 'lspet': LSP, 'lsp': LSP, 'mpii': MPII}
 STUDIES = ('methods', 'modes')
 METHODS = ('tucker', 'mps', 'layerwise', 'trimmed', 'scratch')
+KEYS = ('study', 'method', 'value')  # of rows that differ by the seed alone
+CONTROL = 'dense'  # the dense network, trained on as long as the networks that it is compared with
 # Modes of the tensor that a row cuts, by the row's name; inputs and outputs, and rows and columns,
 # go together, as in the paper.
 MODES = {
@@ -136,6 +138,9 @@ class Config(config.Config):
         f'--size={self.size} must be a multiple of {max(8, unit)}, 4 times 2 to the power '
         f'--depth={self.depth}'
       )
+    for mode in self.modes if 'modes' in self.studies else ():
+      if not self.ranks(mode):
+        raise ValueError(f'--modes={mode}: its size is 1, nothing to cut; leave it out')
     digest = None if self.weights is None else results.sha256(local('weights', self.weights))
     return dataclasses.replace(super().resolved(), dataset=dataset, weights_sha256=digest)
 
@@ -163,11 +168,12 @@ class Config(config.Config):
     return (size - 1,) if mode == 'kernel' else tuple(range(size - 1, 0, -1))
 
   def settings(self) -> list[dict]:
-    """What every row is of, in order; `value` is a ratio, or a mode's rank."""
-    rows = []
-    if 'methods' in self.studies:
-      rows += [('methods', method, ratio) for ratio in self.ratios for method in self.methods]
-    if 'modes' in self.studies:
-      rows += [('modes', mode, rank) for mode in self.modes for rank in self.ranks(mode)]
-    names = ('study', 'method', 'value')
-    return [dict(zip(names, row)) | {'seed': seed} for seed in self.seeds for row in rows]
+    """What every row is of, in order; `value` is a ratio, or a mode's rank. Each study begins with
+    its control.
+    """
+    studies = {
+      'methods': [(method, ratio) for ratio in self.ratios for method in self.methods],
+      'modes': [(mode, rank) for mode in self.modes for rank in self.ranks(mode)],
+    }
+    rows = [(name, *row) for name in self.studies for row in [(CONTROL, 1), *studies[name]]]
+    return [dict(zip(KEYS, row)) | {'seed': seed} for seed in self.seeds for row in rows]

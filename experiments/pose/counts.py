@@ -64,7 +64,7 @@ def tucker(ranks: Sequence[int]) -> Size:
   >>> tucker((3, 4, 3, 2, 128, 128, 3, 3)).tensor
   10649659
   """
-  return _with_tensor(_entries(tn.formats.Tucker, tn.ranks.tucker_ranks(SHAPE, ranks)))
+  return _with_tensor(entries(SHAPE, 'tk', tn.ranks.tucker_ranks(SHAPE, ranks)))
 
 
 def mps(ranks: Sequence[int]) -> Size:
@@ -73,7 +73,7 @@ def mps(ranks: Sequence[int]) -> Size:
   >>> mps((1, 4, 4, 12, 24, 110, 9, 3, 1)).tensor
   465530
   """
-  return _with_tensor(_entries(tn.formats.TT, tn.ranks.tt_ranks(SHAPE, ranks)))
+  return _with_tensor(entries(SHAPE, 'tt', tn.ranks.tt_ranks(SHAPE, ranks)))
 
 
 def layerwise(ranks: Sequence[int]) -> Size:
@@ -93,8 +93,11 @@ def layerwise(ranks: Sequence[int]) -> Size:
   return _with_tensor(math.prod(SHAPE[:4]) * (math.prod(ranks) + factors))
 
 
-def _entries(kind: type[tn.formats.Record], ranks: Sequence[int]) -> int:
-  return kind.network([(mode,) for mode in MODES], dict(zip(MODES, SHAPE)), ranks).num_params()
+def entries(shape: Sequence[int], format: str, ranks: Sequence[int]) -> int:
+  """Of a Tucker, sum R_k I_k + prod R_k; of a train, sum R_{k-1} I_k R_k."""
+  if format == 'tk':
+    return math.prod(ranks) + sum(rank * size for rank, size in zip(ranks, shape))
+  return sum(a * size * b for a, size, b in zip((1, *ranks), shape, (*ranks, 1)))
 
 
 def _with_tensor(entries: int) -> Size:

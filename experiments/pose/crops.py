@@ -54,12 +54,14 @@ class Crops:
     train, validation: the two parts.
     size: rows and columns of a crop; canvases are a quarter larger.
     streams: of the files; see its `skipped`. None: there are none.
+    left_out: people who are in neither part; see `people.Sets`.
   """
 
   train: Kept | Read
   validation: Kept | Read
   size: int
   streams: Streams | None = None
+  left_out: int = 0
 
   @property
   def image_shape(self) -> tuple[int, int, int]:
@@ -102,7 +104,7 @@ def load(
       train, validation = (_kept(part, room(size), progress) for part in (train, validation))
     finally:
       streams.close()
-  return Crops(train, validation, size, streams)
+  return Crops(train, validation, size, streams, sets.left_out)
 
 
 class Batches:

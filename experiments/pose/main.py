@@ -24,12 +24,12 @@ from experiments.pose.study import Study, check
 
 
 def prepare(this: job.Job) -> Study:
-  """Checks all there is to check and returns the study."""
+  """Checks all there is to check, what is quickly told first, and returns the study."""
   this.check()
-  limits = check(this.config)
   load = loader(this)
+  study = Study(this, load, check(this.config))  # locks the folder, and only then decodes images
   check_batch(this, load)
-  return Study(this, load, limits)
+  return study
 
 
 if __name__ == '__main__':

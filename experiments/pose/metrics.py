@@ -39,14 +39,14 @@ def decode(heatmaps: Array, size: int) -> Array:
 
 def torsos(people: People) -> np.ndarray:
   """Distances from left shoulder to right hip, (n,); NaN where one of the two has no place."""
-  return _between(people, 'left shoulder', 'right hip')
+  i, j = people.layout.index('left shoulder'), people.layout.index('right hip')
+  distance = np.hypot(*(people.joints[:, i] - people.joints[:, j]).T)
+  return np.where(people.annotated[:, i] & people.annotated[:, j], distance, np.nan)
 
 
 def heads(people: People) -> np.ndarray:
-  """Sizes of heads, (n,), NaN where there is none: those of the head's box, or if the data set has
-  no such boxes the distances from neck to head top.
-  """
-  return _between(people, 'neck', 'head top') if people.heads is None else people.heads
+  """Sizes of heads, (n,), NaN where there is no box of a head."""
+  return np.full(len(people), np.nan) if people.heads is None else people.heads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +141,6 @@ def mean_pose(people: People, size: int) -> np.ndarray:
 def posed(pose: np.ndarray, people: People, size: int) -> np.ndarray:
   """One pose (J, 2) in everybody's crop, in pixels of the images, (n, J, 2)."""
   return to_image(people.boxes, np.broadcast_to(pose, people.joints.shape), size)
-
-
-def _between(people: People, one: str, other: str) -> np.ndarray:
-  i, j = people.layout.index(one), people.layout.index(other)
-  distance = np.hypot(*(people.joints[:, i] - people.joints[:, j]).T)
-  return np.where(people.annotated[:, i] & people.annotated[:, j], distance, np.nan)
 
 
 def _errors(predicted: np.ndarray, people: People, scales: np.ndarray) -> np.ndarray:

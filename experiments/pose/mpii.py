@@ -42,15 +42,16 @@ def mpii(data_dir: str) -> Sets:
   table, mat = (_found(root, name) for name in (JSON, MAT))
   if table is None and mat is None:
     raise FileNotFoundError(f'--data_dir={root} has neither {JSON} nor {MAT}; it needs one of them')
-  official = None if mat is None else _official(mat)
-  people = official if table is None else _common(table)
+  people = _official(mat) if table is None else _common(table)
   if not people:
     raise ValueError(f'--data_dir: {table or mat} has nobody with annotated joints')
+  names = np.array([('images/' + person['name']).encode() for person in people])
+  sizes = sizes_of(str(root), names.tolist())  # before a minute is spent on the .mat beside a JSON
   heads = None
-  if official is not None:
-    known = {person['key']: person['head'] for person in official}
+  if mat is not None:
+    known = {person['key']: person['head'] for person in (_official(mat) if table else people)}
     heads = np.array([known.get(person['key'], np.nan) for person in people], 'float32')
-  return _sets(root, people, heads)
+  return _sets(root, people, names, sizes, heads)
 
 
 def _found(root: pathlib.Path, name: str) -> pathlib.Path | None:
@@ -160,7 +161,13 @@ def _video(image: object, i: int) -> int:
   return int(number[0]) if number else i
 
 
-def _sets(root: pathlib.Path, people: list[dict], heads: np.ndarray | None) -> Sets:
+def _sets(
+  root: pathlib.Path,
+  people: list[dict],
+  names: np.ndarray,
+  sizes: np.ndarray,
+  heads: np.ndarray | None,
+) -> Sets:
   joints, annotated, visible, middle, scale, validation = (
     np.array([person[name] for person in people])
     for name in ('joints', 'annotated', 'visible', 'middle', 'scale', 'validation')
@@ -169,8 +176,6 @@ def _sets(root: pathlib.Path, people: list[dict], heads: np.ndarray | None) -> S
   # A scale is a person's height / 200; the place is lowered and the square widened for the feet.
   boxes = np.stack([middle[:, 0], middle[:, 1] + 15 * scale, 250 * scale], -1)
   boxes[:, :2] -= 0.5
-  names = np.array([('images/' + person['name']).encode() for person in people])
-  sizes = sizes_of(str(root), names.tolist())
   found = People(
     MPII, joints.astype('float32'), annotated, visible & annotated, boxes.astype('float32'), heads,
     str(root), names, sizes,

@@ -11,6 +11,7 @@ from experiments.common import results
 from experiments.common.pictures import Files
 
 _AROUND = 1.25  # side of a person's square over the extent of the joints
+_LARGEST = 8192  # pixels; a square that is larger, or that far off, is of joints that are wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +122,8 @@ class Sets(NamedTuple):
   Attributes:
     train, validation: people to learn from, and others to measure with.
     left_out: how many could be neither, as their annotations tell no place and size: those without
-      a joint, or with a single one where the joints have to tell.
+      a joint, or with a single one where the joints have to tell, or with a square that no image
+      holds.
   """
 
   train: People
@@ -159,7 +161,8 @@ def divided(people: People, validation: np.ndarray, source: object) -> Sets:
   Raises:
     ValueError: one of both would be empty; `source` says of what.
   """
-  placed = people.annotated.any(1) & (people.boxes[:, 2] > 0)
+  inside = (np.abs(people.boxes) <= _LARGEST).all(1) & (people.boxes[:, 2] > 0)
+  placed = people.annotated.any(1) & inside
   parts = [people.part(np.flatnonzero(placed & part)) for part in (~validation, validation)]
   if not all(map(len, parts)):
     raise ValueError(

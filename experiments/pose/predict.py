@@ -12,7 +12,6 @@ import math
 import pathlib
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import app, flags, logging
 from flax import nnx
@@ -21,11 +20,10 @@ from PIL import Image, ImageOps
 import tnjax as tn
 from experiments.common import job
 from experiments.pose import crops, plots
-from experiments.pose.augment import middle
 from experiments.pose.config import LAYOUTS
 from experiments.pose.geometry import room, to_image, windows
-from experiments.pose.metrics import decode
 from experiments.pose.people import Layout
+from experiments.pose.seeded import notes, predictor
 
 
 def load(path: str) -> tuple[nnx.Module, Layout, int]:
@@ -35,15 +33,13 @@ def load(path: str) -> tuple[nnx.Module, Layout, int]:
     FileNotFoundError, ValueError: no such file, damaged, or not of such a network.
   """
   if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f'--weights={path} does not exist')
+    raise FileNotFoundError(f'--weights={path} does not exist or is a folder')
+  noted = notes(path)
   try:
-    notes = tn.compression.describe(path).get('notes') or {}
     model = tn.load(path)
   except ValueError as error:
     raise ValueError(f'--weights: {error}') from None
-  if not (notes.keys() >= {'dataset', 'size'} and notes['dataset'] in LAYOUTS):
-    raise ValueError(f'--weights={path} is not of a network that experiments.pose.main saved')
-  return model, LAYOUTS[notes['dataset']], notes['size']
+  return model, LAYOUTS[noted['dataset']], noted['size']
 
 
 def read(path: str) -> Image.Image:
@@ -53,7 +49,7 @@ def read(path: str) -> Image.Image:
     FileNotFoundError, ValueError: no such file, or no whole image.
   """
   if not pathlib.Path(path).is_file():
-    raise FileNotFoundError(f'{path} does not exist')
+    raise FileNotFoundError(f'{path} does not exist or is a folder')
   try:
     with Image.open(path) as image:
       return ImageOps.exif_transpose(image).convert('RGB')
@@ -65,7 +61,8 @@ def box_of(text: Sequence[str] | None, image: Image.Image) -> np.ndarray:
   """The square that is looked at, see `people.People.boxes`, (1, 3).
 
   Raises:
-    ValueError: not three numbers, the side above 0; or it shows nothing of the image.
+    ValueError: not three numbers, the side above 0; it is far larger than the image, or shows
+      nothing of it.
   """
   width, height = image.size
   if text is None:
@@ -76,6 +73,11 @@ def box_of(text: Sequence[str] | None, image: Image.Image) -> np.ndarray:
     x = y = side = math.nan
   if not all(map(math.isfinite, (x, y, side))) or side <= 0:
     raise ValueError(f'--box={",".join(text)} must be X,Y,SIDE: its middle and side in pixels')
+  if side > 8 * max(width, height):
+    raise ValueError(
+      f'--box={",".join(text)} is larger than 8 times an image of {width} x {height}: name the '
+      'square about the person'
+    )
   if not (-side / 2 < x < width + side / 2 and -side / 2 < y < height + side / 2):
     raise ValueError(f'--box={",".join(text)} shows nothing of an image of {width} x {height}')
   return np.array([[x, y, side]])
@@ -93,25 +95,25 @@ def predict(
     size: of the crops that the network knows.
   """
   canvas = crops.canvas(image, windows(box)[0], room(size))
-  graph, state = nnx.split(model)
-  heatmaps = jax.jit(lambda state, x: nnx.merge(graph, state, copy=True)(middle(x, size))[-1])
-  found = heatmaps(state, np.asarray(canvas)[None])
-  return to_image(box, np.asarray(decode(found, size)), size)[0], np.asarray(found.max((0, 1, 2)))
+  joints, peaks = predictor(model, size)(np.asarray(canvas)[None])
+  return to_image(box, np.asarray(joints), size)[0], np.asarray(peaks)[0]
 
 
 def main(argv: Sequence[str], weights: str, box: Sequence[str] | None, output: str | None) -> None:
   """Prints the joints, and writes the picture."""
   logging.set_verbosity(logging.ERROR)  # jax tells which back ends it does not find
-  with job.one_line(ValueError, OSError):
+  with job.one_line(ValueError, OSError, Image.DecompressionBombError):
     if len(argv) != 2:
       raise ValueError(f'give one image, not {len(argv) - 1}; --help says how')
+    path = pathlib.Path(output or f'{pathlib.Path(argv[1]).stem}_pose.png')
+    if path.exists() and path.samefile(argv[1]):
+      raise ValueError(f'--output={path} is the image itself, which would be lost')
     image = read(argv[1])
     square = box_of(box, image)
     model, layout, size = load(weights)
     joints, peaks = predict(model, image, square, size)
     for name, (x, y), peak in zip(layout.names, joints, peaks):
       print(f'{name:>14} {x:7.1f} {y:7.1f} {peak:6.2f}')
-    path = pathlib.Path(output or f'{pathlib.Path(argv[1]).stem}_pose.png')
     plots.person(path, np.asarray(image), layout, joints)
     print(f'wrote {path}')
 

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from experiments.pose.crops import Crops, Kept
-from experiments.pose.geometry import room, windows
+from experiments.pose.geometry import room, to_crop
 from experiments.pose.people import LSP, People, around
 
 NOTE = 'rendered stick figures, no photographs: what is learnt of them says little about people'
@@ -33,8 +33,7 @@ def figures(train: int, validation: int, size: int, seed: int) -> Crops:
   boxes, sizes = around(joints, every), np.zeros(len(joints), 'int64')
   people = People(LSP, joints, every, every, boxes, None, '', names, sizes)
   side = room(size)
-  found = windows(boxes)[:, None]
-  places = (joints - found[..., :2]) * (side / (found[..., 2:] - found[..., :2]))
+  places = to_crop(boxes, joints, size) + (side - size) / 2
   canvases = np.stack([drawn(place, side, rng) for place in places])
   parts = np.split(np.arange(len(joints)), [train])
   return Crops(

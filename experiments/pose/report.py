@@ -2,17 +2,19 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.common import grid, mesh, results
+from experiments.classifier import resume
+from experiments.common import grid, mesh
 from experiments.pose import compare, metrics
+from experiments.pose.config import CONTROL, KEYS, MODES
 from experiments.pose.crops import Crops
 from experiments.pose.people import People
 from experiments.pose.seeded import THRESHOLDS
 
-_HEAD = ('study', 'method', '', 'smaller', 'tensor alone', 'parameters', 'MACs', 'error', 'start',
+_HEAD = ('study', 'network', 'smaller', 'tensor alone', 'parameters', 'MACs', 'error', 'start',
          'trained')  # fmt: skip
 
 
@@ -21,12 +23,7 @@ def check(folder: pathlib.Path, report: Mapping) -> None:
   for found in (*report['baselines'], *report['rows']) if mesh.primary() else ():
     if 'accuracy' not in found:
       continue  # noted before it was trained
-    path = folder / str(found.get('predictions'))
-    if not path.is_file() or results.sha256(path) != found.get('predictions_sha256'):
-      raise ValueError(
-        f'{path}, which report.json names, is missing or has changed; put it back, or choose '
-        'another --workdir'
-      )
+    resume.check_file(folder / str(found.get('predictions')), found.get('predictions_sha256'))
 
 
 def measured(data: Crops, report: Mapping) -> People:
@@ -37,40 +34,50 @@ def measured(data: Crops, report: Mapping) -> People:
   return people.part(np.flatnonzero([name not in skipped for name in names]))
 
 
-def comparisons(folder: pathlib.Path, report: Mapping, data: Crops) -> list[dict]:
-  """Differences of accuracy at equal size, by the seeds that both sides have."""
-  rows = [row for row in report['rows'] if row['study'] == 'methods']
-  people, found = measured(data, report), []
-  scales, threshold = THRESHOLDS[report['metric']]
-  for value, one, other in compare.pairs(rows):
-    here = [row for row in rows if row['value'] == value]
-    own = [{row['seed']: row for row in here if row['method'] == name} for name in (one, other)]
-    seeds = [seed for seed in own[0] if seed in own[1]]
-    if seeds:
-      sides = (
-        [
-          metrics.marks(
-            np.load(folder / side[seed]['predictions']), people, scales(people), threshold
-          )
-          for seed in seeds
-        ]
-        for side in own
-      )
-      about = {'value': value, 'method': one, 'against': other, 'seeds': seeds}
-      found.append(about | compare.difference(*sides, people.layout.scored))
+def grouped(rows: Sequence[Mapping]) -> dict[compare.Key, dict[int, Mapping]]:
+  """The rows by study, method and value, and then by the seed."""
+  found = {}
+  for row in rows:
+    found.setdefault(tuple(row[key] for key in KEYS), {})[row['seed']] = row
   return found
+
+
+def comparisons(folder: pathlib.Path, report: Mapping, data: Crops) -> list[dict]:
+  """Differences of accuracy, see `compare.pairs`, by the seeds that both sides have."""
+  rows, people, found = grouped(report['rows']), measured(data, report), []
+  scales, threshold = THRESHOLDS[report['metric']]
+
+  def marks(row: Mapping) -> compare.Marks:
+    joints = np.load(folder / row['predictions'])
+    return metrics.marks(joints, people, scales(people), threshold)
+
+  for one, other in compare.pairs(rows):
+    if not (seeds := [seed for seed in rows[one] if seed in rows[other]]):
+      continue
+    sides = ([marks(rows[key][seed]) for seed in seeds] for key in (one, other))
+    better = compare.difference(*sides, people.layout.scored, people.names)
+    ratio = 1 / float(np.mean([rows[one][seed]['params_ratio'] for seed in seeds]))
+    about = dict(zip(KEYS, one)) | {'against': other[1], 'ratio': ratio, 'seeds': seeds}
+    if other[1] == CONTROL and ratio > 1:
+      about['per_halving'] = better['difference'] / float(np.log2(ratio))
+    found.append(about | better)
+  return found
+
+
+def name(row: Mapping) -> str:
+  """What a row or a comparison is of."""
+  return row['method'] + (f' rank {row["value"]:g}' if row['method'] in MODES else '')
 
 
 def text(report: Mapping) -> str:
   """The report's rows, of several seeds mean and deviation; and the comparisons."""
-  lines, spread = [_HEAD], _percent
-  for r in grid.summarised(report['rows'], ('study', 'method', 'value')):
-    value = f'{r["value"]:g}x' if r['study'] == 'methods' else f'rank {r["value"]:g}'
-    cells = [r['study'], r['method'], value, f'{1 / r["params_ratio"]:.2f}x']
+  lines = [_HEAD]
+  for r in grid.summarised(report['rows'], KEYS):
+    cells = [r['study'], name(r), f'{1 / r["params_ratio"]:.2f}x']
     cells += [f'{1 / r["kernel_params_ratio"]:.2f}x', f'{r["params"]:,.0f}']
     error = r.get('relative_error')
     cells += [f'{r["macs_ratio"]:.0%}', '-' if error is None else f'{error:.3f}']
-    lines.append((*cells, spread(r, 'accuracy_start'), spread(r, 'accuracy')))
+    lines.append((*cells, _percent(r, 'accuracy_start'), _percent(r, 'accuracy')))
   widths = [max(len(line[i]) for line in lines) for i in range(len(_HEAD))]
   found = ['  '.join(c.rjust(w) for c, w in zip(line, widths)) for line in lines]
   return '\n'.join([*found, *_foot(report)])
@@ -78,32 +85,41 @@ def text(report: Mapping) -> str:
 
 def line(row: Mapping) -> str:
   """A row in one line."""
-  value = f'{row["value"]:g}x' if row['study'] == 'methods' else f'rank {row["value"]:g}'
   start = '' if row['accuracy_start'] is None else f'{row["accuracy_start"]:.2%} -> '
   return (
-    f'{row["method"]} {value} seed {row["seed"]}: {row["params"]:,} parameters, '
+    f'{row["study"]}: {name(row)} seed {row["seed"]}: {row["params"]:,} parameters, '
     f'{1 / row["params_ratio"]:.2f}x smaller, {row["metric"]} {start}{row["accuracy"]:.2%}'
   )
 
 
 def _foot(report: Mapping) -> list[str]:
   trained = [one for one in report['baselines'] if 'accuracy' in one]
-  lines, name = [], report['metric']
+  lines, kind = [], report['metric']
   if trained:
     (base,) = grid.summarised(trained, ('params',))
     lines.append(
-      f'dense: {name} {_percent(base, "accuracy")}, {base["params"]:,} parameters, '
-      f'{base["macs"]:,} multiply-adds; the mean pose, which looks at no image: '
-      f'{report["mean_pose"][name]:.2%}'
+      f'dense, before it was trained on: {kind} {_percent(base, "accuracy")}, '
+      f'{base["params"]:,} parameters, {base["macs"]:,} multiply-adds; the mean pose, which looks '
+      f'at no image: {report["mean_pose"][kind]:.2%}'
     )
   if report['note']:
     lines.append(report['note'])
-  for r in report.get('comparisons', ()):
-    lines.append(
-      f'{r["method"]} against {r["against"]} at {r["value"]:g}x: {100 * r["difference"]:+.2f} '
-      f'points ({100 * r["low"]:+.2f} to {100 * r["high"]:+.2f}, 95 % of other images)'
-    )
+  found = report.get('comparisons', ())
+  lines += [_better(r) for r in found if r['study'] == 'methods']
+  if modes := [r for r in found if r['study'] == 'modes']:
+    lines.append('single modes, that one first which a halving of the network costs least:')
+    lines += [_better(r) for r in sorted(modes, key=lambda r: -r.get('per_halving', -np.inf))]
   return lines
+
+
+def _better(found: Mapping) -> str:
+  halving = f'{100 * found["per_halving"]:+.2f} a halving, ' if 'per_halving' in found else ''
+  seeds = ', '.join(f'{100 * one:+.2f}' for one in found['by_seed'])
+  return (
+    f'{name(found)} against {found["against"]} at {found["ratio"]:.2f}x: '
+    f'{100 * found["difference"]:+.2f} points ({100 * found["low"]:+.2f} to '
+    f'{100 * found["high"]:+.2f} for 95 % of other images; {halving}by seed {seeds})'
+  )
 
 
 def _percent(row: Mapping, name: str) -> str:

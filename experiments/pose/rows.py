@@ -1,6 +1,5 @@
 """Which network a row is of: fewer features, or kernels by rules that leave it no larger."""
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ from experiments.pose import counts
 from experiments.pose.config import MODES, Config
 
 FORMATS = {'tucker': 'tk', 'mps': 'tt', 'scratch': 'tk'}  # of T-Net's rows
-Rules = tuple[tuple[str, tn.schemes.Scheme], ...]
+Rules = tuple[tuple[str, tn.schemes.Scheme | None], ...]
 
 
 def build(config: Config, seed: int, features: int | None = None) -> tn.models.Hourglass:
@@ -65,6 +64,11 @@ def single(config: Config, mode: str, rank: int) -> Rules:
   """A Tucker T-Net with one mode cut, all others whole."""
   ranks = config.shape | dict.fromkeys(MODES[mode], rank)
   return ((counts.LAYERS, tn.schemes.joint(ranks=tuple(ranks.values()))),)
+
+
+def dense() -> Rules:
+  """Nothing is compressed."""
+  return ((counts.LAYERS, None),)
 
 
 def least(method: str) -> Rules:
@@ -138,23 +142,16 @@ def spent(tensor: np.ndarray, format: str, limit: int) -> tuple[int, ...]:
     return [other for other in dict.fromkeys(found) if step * sum(other) > step * sum(ranks)]
 
   ranks = tuple(capped(shape, [len(cost) for cost in costs]))
-  if (size := entries(shape, format, (1,) * len(ranks))) > limit:
+  if (size := counts.entries(shape, format, (1,) * len(ranks))) > limit:
     raise ValueError(f'limit={limit} is less than the {size} entries of ranks 1')
-  while (size := entries(shape, format, ranks)) > limit:
+  while (size := counts.entries(shape, format, ranks)) > limit:
     ranks = min(
       moved(ranks, -1),
-      key=lambda other: (lost(other) - lost(ranks)) / (size - entries(shape, format, other)),
+      key=lambda other: (lost(other) - lost(ranks)) / (size - counts.entries(shape, format, other)),
     )
-  while more := [r for r in moved(ranks, 1) if entries(shape, format, r) <= limit]:
+  while more := [r for r in moved(ranks, 1) if counts.entries(shape, format, r) <= limit]:
     ranks = min(more, key=lost)
   return ranks
-
-
-def entries(shape: Sequence[int], format: str, ranks: Sequence[int]) -> int:
-  """Of a Tucker, sum R_k I_k + prod R_k; of a train, sum R_{k-1} I_k R_k."""
-  if format == 'tk':
-    return math.prod(ranks) + sum(rank * size for rank, size in zip(ranks, shape))
-  return sum(a * size * b for a, size, b in zip((1, *ranks), shape, (*ranks, 1)))
 
 
 def _spectra(tensor: np.ndarray, format: str) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """The dense network of one seed, and how hourglasses are trained and measured."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import jax
@@ -17,6 +17,7 @@ from experiments.classifier.seeded import named
 from experiments.common import results, train
 from experiments.pose import crops, metrics, rows
 from experiments.pose.augment import middle
+from experiments.pose.config import LAYOUTS
 from experiments.pose.people import People
 
 _AT_ONCE = 100  # images that are measured
@@ -42,7 +43,7 @@ class Seeded(seeded.Seeded):
   """What every row of one seed starts from; see `classifier.seeded`."""
 
   LOSS = staticmethod(mse)
-  NOTES: ClassVar = ('dataset', 'layers', 'size')
+  NOTES: ClassVar = ('dataset', 'layers', 'size', 'train_epochs')
 
   def in_order(self) -> crops.Batches:
     """The training part in the order of the seed."""
@@ -62,14 +63,19 @@ class Seeded(seeded.Seeded):
   def predicted(self, model: nnx.Module) -> tuple[np.ndarray, People]:
     """Joints in pixels of the images, (n, J, 2), and whose they are."""
     size, part = self.config.size, self.dataset.validation
+    find = predictor(model, size)
     people, joints = crops.predictions(
-      predictor(model, size), part, size, _AT_ONCE, self._job.progress
+      lambda canvases: find(canvases)[0], part, size, _AT_ONCE, self._job.progress
     )
     return joints, people
 
   def score(self, model: nnx.Module) -> dict:
     """The measures of a network; see `scores`."""
     return scores(*self.predicted(model))
+
+  def save(self, model: nnx.Module, name: str, kind: str = '', **row: object) -> tuple[str, str]:
+    """Writes a network, and beside it of whom it was trained; see `classifier.seeded`."""
+    return super().save(model, name, kind, data_sha256=self.dataset.fingerprint(), **row)
 
   def facts(self) -> dict:
     """What the report says of the network before compression."""
@@ -101,6 +107,21 @@ class Seeded(seeded.Seeded):
     return f'dense: {noted["metric"]} {noted["accuracy"]:.2%}, {noted["params"]:,} parameters'
 
 
+def notes(path: str) -> dict:
+  """What `Seeded.save` noted in a file beside the network.
+
+  Raises:
+    ValueError: it is damaged, or something else.
+  """
+  try:
+    found = tn.compression.describe(path).get('notes') or {}
+  except ValueError as error:
+    raise ValueError(f'--weights: {error}') from None
+  if not (found.keys() >= {'dataset', 'size'} and found['dataset'] in LAYOUTS):
+    raise ValueError(f'--weights={path} is not of a network that experiments.pose.main saved')
+  return found
+
+
 def scores(joints: np.ndarray, people: People) -> dict:
   """PCK@0.2 and PCKh@0.5 of predictions, and which of both is the data set's: `accuracy`.
 
@@ -130,17 +151,21 @@ def _number(fraction: float) -> float | None:
 
 
 def metric(people: People) -> str:
-  """The one that results of a data set are given in."""
-  return 'pckh' if people.layout.unscored else 'pck'  # MPII, LSP
+  """The one that results of a data set are given in: PCKh where it has boxes of heads."""
+  return 'pck' if people.heads is None else 'pckh'
 
 
-def predictor(model: nnx.Module, size: int) -> object:
-  """canvases uint8 (b, c, c, 3) -> joints in pixels of the crops, (b, J, 2)."""
+def predictor(model: nnx.Module, size: int) -> Callable[[np.ndarray], tuple[Array, Array]]:
+  """canvases uint8 (b, c, c, 3) -> joints in pixels of the crops (b, J, 2), and the peaks of their
+  heatmaps (b, J).
+  """
   graph, state = nnx.split(model)
-  return lambda canvases: _joints(graph, size, state, canvases)
+  return functools.partial(_joints, graph, size, state)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _joints(graph: nnx.GraphDef, size: int, state: nnx.State, canvases: Array) -> Array:
-  model = nnx.merge(graph, state, copy=True)
-  return metrics.decode(model(middle(canvases, size))[-1], size)
+def _joints(
+  graph: nnx.GraphDef, size: int, state: nnx.State, canvases: Array
+) -> tuple[Array, Array]:
+  heatmaps = nnx.merge(graph, state, copy=True)(middle(canvases, size))[-1]
+  return metrics.decode(heatmaps, size), heatmaps.max((1, 2))

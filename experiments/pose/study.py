@@ -2,19 +2,17 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from flax import nnx
 
 import tnjax as tn
 from experiments.classifier import network, study
 from experiments.common import grid, job, plots, results
 from experiments.common.metrics import Metrics
-from experiments.pose import counts, figures, metrics, rendered, report, rows
-from experiments.pose.config import Config
+from experiments.pose import counts, figures, metrics, mpii, rendered, report, rows
+from experiments.pose.config import CONTROL, KEYS, MODES, Config
 from experiments.pose.crops import Crops
-from experiments.pose.seeded import THRESHOLDS, Seeded, metric
+from experiments.pose.seeded import THRESHOLDS, Seeded, metric, notes, scores
 
-_KEYS = ('study', 'method', 'value')
 Limits = Mapping[float, tuple[int, int]]
 
 
@@ -26,9 +24,10 @@ def check(config: Config) -> Limits:
   """
   model = rows.build(config, config.seed)
   if config.weights is not None:
-    network.check_dense(config.weights, network.load(config.weights, model))
+    _check_weights(config)
+    network.load(config.weights, model)
   for setting in config.settings():
-    if setting['study'] == 'modes':
+    if setting['method'] in MODES:
       tn.compression.plan(model, rows.single(config, setting['method'], setting['value']))
   if 'methods' not in config.studies:
     return {}
@@ -42,6 +41,29 @@ def check(config: Config) -> Limits:
           f'{size:,} parameters, and {limit:,} are allowed'
         )
   return limits
+
+
+def _check_weights(config: Config) -> None:
+  """Raises ValueError if they are not of a dense network trained as this run would train it."""
+  noted = notes(config.weights)
+  if noted.get('scheme') is not None:
+    raise ValueError(f'--weights={config.weights} is of the row {noted["scheme"]}; take a baseline')
+  for name in ('dataset', 'size', 'train_epochs'):
+    if noted.get(name) != getattr(config, name):
+      raise ValueError(
+        f'--weights={config.weights} was trained with --{name}={noted.get(name)}; this run has '
+        f'--{name}={getattr(config, name)}'
+      )
+
+
+def _check_people(weights: str, data: Crops) -> None:
+  """Raises ValueError if a network may have been trained on people whom it is measured with."""
+  found, own = notes(weights).get('data_sha256'), data.fingerprint()
+  if found != own:
+    raise ValueError(
+      f'--weights={weights} was trained on other people, or split otherwise: sha256 {found}, here '
+      f'{own}'
+    )
 
 
 class Study(study.Study):
@@ -65,16 +87,19 @@ class Study(study.Study):
   def __init__(self, this: job.Job, load: Callable[[int], Crops], limits: Limits):
     super().__init__(this, load, this.config.settings())
     self._data, self._limits = load(this.config.seed), limits
+    if this.config.weights is not None:
+      _check_people(this.config.weights, self._data)
     report.check(self._folder, self.report)
     self.report.update(self._people())
 
   def finish(self) -> None:
     """Writes the report, the summary and the pictures of the rows there are."""
     found, seeds = self.report['rows'], self.report['baselines']
+    self.report['mean_pose'] = self._mean_pose()
     self.report['comparisons'] = report.comparisons(self._folder, self.report, self._data)
     self._grid.write()
     shown = [{k: v for k, v in row.items() if k not in ('ranks', 'joints')} for row in found]
-    results.write_csv(self._folder / 'summary.csv', grid.summarised(shown, _KEYS))
+    results.write_csv(self._folder / 'summary.csv', grid.summarised(shown, KEYS))
     plots.curves(self._folder / 'loss.png', Metrics(self._folder / 'metrics.jsonl').read(), 'loss')
     if any('accuracy' in one for one in seeds):
       figures.draw(self._folder, self.report, self._data)
@@ -85,31 +110,34 @@ class Study(study.Study):
     return f'{report.text(self.report)}\nwrote {self._job.workdir}/{files}, weights/, predictions/'
 
   def _people(self) -> dict:
-    """What the report says of those who are measured, and of the mean pose."""
-    train, validation = self._data.train.people, self._data.validation.people
-    pose = metrics.mean_pose(train, self._data.size)
-    joints = metrics.posed(pose, validation, self._data.size)
-    found = {}
-    for name, (scales, threshold) in THRESHOLDS.items():
-      mean = metrics.pck(joints, validation, scales(validation), threshold).mean
-      found[name] = None if np.isnan(mean) else mean
-    return {
-      'metric': metric(validation),
-      'people': {'train': len(self._data.train), 'validation': len(self._data.validation)},
-      'mean_pose': found,
-      'note': rendered.NOTE if self._config.dataset == 'figures' else None,
-    }
+    """What the report says of those who are trained and measured with."""
+    data, dataset = self._data, self._config.dataset
+    kind, note = metric(data.validation.people), None
+    if dataset == 'figures':
+      note = rendered.NOTE
+    elif dataset == 'mpii' and kind == 'pck':
+      note = f'--data_dir has no {mpii.MAT}, whose boxes of heads PCKh needs: this is PCK'
+    people = {'train': len(data.train), 'validation': len(data.validation)}
+    return {'metric': kind, 'people': people | {'left_out': data.left_out}, 'note': note}
+
+  def _mean_pose(self) -> dict:
+    """Its measures, of those of whom networks are measured."""
+    people, size = report.measured(self._data, self.report), self._data.size
+    joints = metrics.posed(metrics.mean_pose(self._data.train.people, size), people, size)
+    found = scores(joints, people)
+    return {name: found[name] for name in THRESHOLDS}
 
   def _row(self, study: str, method: str, value: float, seed: int) -> dict:
     """Makes a network, measures, trains, measures."""
     seeded, config, name = self._baselines.at(seed), self._config, _name(study, method, value)
-    epochs, rate = config.finetune_epochs, config.learning_rate
-    if study == 'modes':
-      epochs, rules = config.mode_epochs, rows.single(config, method, value)
+    epochs = config.mode_epochs if study == 'modes' else config.finetune_epochs
+    rate, rules = config.learning_rate, ()
+    if method == CONTROL:
+      rules = rows.dense()
+    elif method in MODES:
+      rules = rows.single(config, method, value)
     elif method != 'trimmed':
       rules = rows.fitted(seeded.model, method, self._limits[value][1])
-    else:
-      rules = ()
     error, start = None, None
     if method in ('trimmed', 'scratch'):
       epochs, rate = epochs + config.train_epochs, config.train_learning_rate
@@ -146,7 +174,7 @@ class Study(study.Study):
     if rules:
       inside = size.network - dense['params'] + dense['kernel_params']
       ranks = {row.path: list(row.ranks) for row in table.compressed}
-      ranks = ranks if method == 'layerwise' else next(iter(ranks.values()))
+      ranks = ranks if method == 'layerwise' else next(iter(ranks.values()), {})
     return {
       'ranks': ranks,
       'params': size.network,

@@ -20,13 +20,12 @@ def people(joints, annotated=None, visible=None, heads=None, layout=LSP):
 
 
 def crowd():
-  """Three people: a torso of 10, one of 20, and one without a right hip; the second has no neck."""
+  """Three people: a torso of 10, one of 20, and one without a right hip; the second has no head."""
   joints = np.zeros((3, 14, 2))
   joints[:, 9] = [[6, 8], [12, 16], [6, 8]]  # left shoulders; right hips are at 0
-  joints[:, 13, 1] = 4  # heads of 4
   annotated = np.ones((3, 14), bool)
-  annotated[2, 2] = annotated[1, 12] = False
-  return people(joints, annotated)
+  annotated[2, 2] = False
+  return people(joints, annotated, heads=np.array([4.0, np.nan, 4.0]))
 
 
 def test_torsos_and_heads_by_hand():
@@ -35,6 +34,7 @@ def test_torsos_and_heads_by_hand():
   np.testing.assert_allclose(metrics.heads(found), [4, np.nan, 4])
   boxed = people(np.zeros((1, 16, 2)), heads=np.array([7.0]), layout=MPII)
   assert metrics.heads(boxed).tolist() == [7.0]
+  assert np.isnan(metrics.heads(people(np.ones((2, 16, 2)), layout=MPII))).tolist() == [True] * 2
 
 
 def test_pck_by_hand():

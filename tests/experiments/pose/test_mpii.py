@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.pose.mpii import mpii
+from experiments.pose.seeded import metric
 from tests.experiments.pose import pose_files
 
 
@@ -28,9 +29,11 @@ def test_either_file_is_enough(tmp_path):
   pose_files.mpii(tmp_path / 'json', official=False)
   alone = mpii(str(tmp_path / 'json'))
   assert alone.train.heads is None
+  assert metric(alone.validation) == 'pck'  # no PCKh without boxes of heads
   pose_files.mpii(tmp_path / 'mat', common=False)
   found = mpii(str(tmp_path / 'mat'))
   assert (len(found.train), len(found.validation), found.left_out) == (6, 2, 0)
+  assert metric(found.validation) == 'pckh'
   assert found.validation.names.tolist() == [b'images/000000002.jpg'] * 2  # of video 8
   for name in ('joints', 'annotated', 'visible', 'boxes', 'names'):
     both = [np.concatenate([getattr(part, name) for part in sets[:2]]) for sets in (alone, found)]
@@ -68,7 +71,10 @@ def test_bad_files_are_told(tmp_path):
   told(ValueError, r'joint_self of person 7 of .* has shape \(15, 3\)', changed(joint_self=short))
   told(ValueError, 'scale_provided of person 7', changed(scale_provided=[]))
   told(ValueError, 'objpos of person 7', changed(objpos=[None, 1.0]))
+  mat = tmp_path / 'mpii_human_pose_v1_u12_1.mat'
+  mat.write_bytes(b'no')  # which takes a minute to read, and comes after what is quickly told
   told(FileNotFoundError, 'images/9.jpg is missing$', changed(img_paths='9.jpg'))
+  mat.unlink()
   told(ValueError, "person 0 of .* has no 'objpos'", [{'img_paths': 'a.jpg', 'dataset': 'MPI'}])
   told(ValueError, 'is no list of people', {'a': 1})
   told(ValueError, 'has nobody with annotated joints', [])
@@ -77,6 +83,6 @@ def test_bad_files_are_told(tmp_path):
   with pytest.raises(ValueError, match='is truncated or no JSON'):
     mpii(str(tmp_path))
   path.unlink()
-  (tmp_path / 'mpii_human_pose_v1_u12_1.mat').write_bytes(b'no')
+  mat.write_bytes(b'no')
   with pytest.raises(ValueError, match='is truncated or not MPII'):
     mpii(str(tmp_path))

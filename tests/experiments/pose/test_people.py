@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.pose.people import LSP, MPII, around, sizes_of
+from experiments.pose.geometry import windows
+from experiments.pose.people import LSP, MPII, People, around, divided, sizes_of
 
 
 def test_joints_are_in_the_official_order():
@@ -32,6 +33,18 @@ def test_boxes_of_too_few_joints_are_empty():
   joints = np.array([[[5.0, 7.0], [9.0, 9.0]]] * 2)
   found = around(joints, np.array([[True, False], [False, False]]))
   assert found.tolist() == [[5, 7, 0], [0, 0, 0]]
+
+
+def test_who_is_placed_where_no_image_is_is_left_out():
+  joints = np.full((4, 14, 2), [5.0, 7.0], 'float32')
+  joints[:, 0] = [[15, 7], [25, 7], [1e10, 7], [15, -9000]]
+  every = np.ones((4, 14), bool)
+  names, sizes = np.array([b'a.jpg'] * 4), np.zeros(4, 'int64')
+  boxes = around(joints, every)
+  people = People(LSP, joints, every, every, boxes, None, '', names, sizes)
+  found = divided(people, np.array([False, True, False, False]), 'joints.mat')
+  assert (len(found.train), len(found.validation), found.left_out) == (1, 1, 2)
+  assert windows(found.train.boxes).tolist() == [[2, -1, 18, 15]]
 
 
 def test_missing_files_are_named_and_counted(tmp_path):

@@ -59,17 +59,26 @@ def test_places_are_those_of_the_image():
   ('image', 'weights', 'box', 'words'),
   [
     ('b.jpg', 'dense', None, 'b.jpg does not exist'),
+    ('', 'dense', None, 'is a folder'),
     ('text.jpg', 'dense', None, 'text.jpg holds no whole image'),
     ('a.jpg', 'nothing', None, '--weights=.*nothing.safetensors does not exist'),
     ('a.jpg', 'other', None, 'other.safetensors is not of a network that experiments.pose.main'),
     ('a.jpg', 'dense', ('1', '2'), '--box=1,2 must be X,Y,SIDE'),
     ('a.jpg', 'dense', ('1', '2', '0'), '--box=1,2,0 must be X,Y,SIDE'),
+    ('a.jpg', 'dense', ('9', '9', '1e10'), '--box=9,9,1e10 is larger than 8 times an image of 60'),
     ('a.jpg', 'dense', ('90', '2', '20'), '--box=90,2,20 shows nothing of an image of 60 x 40'),
   ],
 )
 def test_bad_input_is_one_line(files, image, weights, box, words):
   with pytest.raises(SystemExit, match=f'^error: .*{words}'):
     predict.main(['', f'{files}/{image}'], f'{files}/{weights}.safetensors', box, None)
+
+
+def test_the_image_itself_is_not_written_over(files):
+  content = (files / 'a.jpg').read_bytes()
+  with pytest.raises(SystemExit, match='a.jpg is the image itself, which would be lost'):
+    predict.main(['', f'{files}/a.jpg'], f'{files}/dense.safetensors', None, f'{files}/./a.jpg')
+  assert (files / 'a.jpg').read_bytes() == content
 
 
 def test_images_are_turned_as_the_camera_says(tmp_path):

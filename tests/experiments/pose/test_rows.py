@@ -28,7 +28,7 @@ def test_ranks_fill_what_they_may(format):
   tensor = np.random.default_rng(0).normal(size=shape)
   for limit in (2000, 4000):
     ranks = rows.spent(tensor, format, limit)
-    size = rows.entries(shape, format, ranks)
+    size = counts.entries(shape, format, ranks)
     scheme = tn.schemes.joint(ranks=ranks, format=format)
     p = scheme.bind((*shape[:4], *shape[6:], *shape[4:6]))
     assert size == p.num_params  # as the library counts
@@ -44,7 +44,7 @@ def test_ranks_fill_what_they_may(format):
 def test_what_holds_no_energy_is_cut_first(format, full, found):
   tensor = np.random.default_rng(0).normal(size=(4, 6, 6, 3)).astype('float32')
   tensor[2:] *= 1e-3
-  whole = rows.entries(tensor.shape, format, full)
+  whole = counts.entries(tensor.shape, format, full)
   assert rows.spent(tensor, format, whole) == full
   ranks = rows.spent(tensor, format, round(0.7 * whole))
   assert sum(ranks) < sum(full)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from experiments.pose import rendered, seeded
-from experiments.pose.people import MPII
 
 
 class Constant:
@@ -51,18 +50,18 @@ def test_the_update_is_that_of_torch():
   np.testing.assert_allclose(updates['a'], [-0.01, 0.01], rtol=1e-4)
 
 
-def test_scores_are_pck_of_lsp_and_pckh_of_mpii():
+def test_scores_are_pckh_where_there_are_boxes_of_heads_and_pck_elsewhere():
   people = rendered.figures(4, 4, 32, 0).validation.people
   found = seeded.scores(people.joints, people)
-  assert (found['metric'], found['accuracy'], found['pckh']) == ('pck', 1.0, 1.0)
+  assert (found['metric'], found['accuracy'], found['pck']) == ('pck', 1.0, 1.0)
+  assert found['pckh'] is None  # as JSON has it
   assert found['joints'] == dict.fromkeys(people.layout.names, 1.0)
   assert (found['counted'], found['left_out']) == (4, 0)
   wide = people.joints + np.array([1e3, 0], 'float32')
   assert seeded.scores(wide, people)['accuracy'] == 0
   headless = people.annotated.copy()
   headless[:, people.layout.index('head top')] = False
-
-  found = seeded.scores(people.joints, dataclasses.replace(people, annotated=headless))
-  assert found['pckh'] is None  # as JSON has it
+  heads = np.full(4, 9.0)
+  found = seeded.scores(wide, dataclasses.replace(people, annotated=headless, heads=heads))
+  assert (found['metric'], found['accuracy'], found['pckh']) == ('pckh', 0, 0)
   assert found['joints']['head top'] is None
-  assert seeded.metric(dataclasses.replace(people, layout=MPII)) == 'pckh'

@@ -126,13 +126,13 @@ class Benchmark(gridded.Gridded):
     """A line a network, batch, variant and runtime."""
     lines = [
       f'{"network":9}{"batch":>6} {"variant":17}{"runtime":12}{"params":>12}{"median ms":>10}'
-      f'{"quartiles":>19}{"dense / it":>11}'
+      f'{"quartiles":>23}{"dense / it":>12}'
     ]
     for row in self.summarised():
       spread = f'{1e3 * row["lower_seconds"]:.2f} to {1e3 * row["upper_seconds"]:.2f}'
       lines.append(
         f'{row["network"]:9}{row["batch"]:6} {row["variant"]:17}{row["runtime"]:12}'
-        f'{row["params"]:12,}{1e3 * row["median_seconds"]:10.2f}{spread:>19}{row["speedup"]:11.2f}'
+        f'{row["params"]:12,}{1e3 * row["median_seconds"]:10.2f}{spread:>23}{row["speedup"]:12.2f}'
       )
     return lines
 

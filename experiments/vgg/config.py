@@ -9,6 +9,12 @@ from experiments.compress import config
 from experiments.vgg import table2
 
 _CONVS, _FC = 'features/(?!0$).*', 'classifier/0'
+_DEFAULTS = {
+  'cifar10': {
+    'model': 'vgg16_quarter', 'train_epochs': 20, 'weight_decay': 0.1, 'batch_size': 64,
+  },
+  'imagenet': {'model': 'vgg16', 'train_epochs': 90, 'weight_decay': 1e-4, 'batch_size': 128},
+}  # fmt: skip
 PARTS = ('conv', 'fc', 'both')
 # Rows of Table 2 that compress something, as 'tt4', 'tt4_tt4', 'mr50'.
 TABLE2 = {
@@ -47,6 +53,15 @@ class Config(config.Config):
     'Epochs of training without --weights. Default 20 for cifar10, 90 for imagenet.',
     at_least(1),
   )
+  train_learning_rate: float = field(
+    2e-3, 'Peak learning rate of training without --weights (AdamW, cosine).', at_least(0.0)
+  )
+  weight_decay: float | None = field(
+    None, 'Decoupled weight decay. Default 0.1 for cifar10, 1e-4 for imagenet.', at_least(0.0)
+  )
+  batch_size: int | None = field(
+    None, 'Images per update. Default 64 for cifar10, 128 for imagenet.', at_least(1)
+  )
   schemes: tuple[str, ...] = field(
     PARTS,
     'Parts to compress, comma-separated: conv (Tucker-2, all convolutions but the first), fc (the '
@@ -70,17 +85,12 @@ class Config(config.Config):
     Raises:
       ValueError, FileNotFoundError: flags that contradict each other, or no such weights.
     """
-    cifar = self.dataset == 'cifar10'
-    if cifar and (odd := [part for part in self.schemes if part in TABLE2]):
+    if self.dataset == 'cifar10' and (odd := [part for part in self.schemes if part in TABLE2]):
       raise ValueError(f'--schemes={odd[0]} is of the shapes of ImageNet: --dataset=imagenet')
     if self.model is not None and not self.model.startswith('vgg'):
       raise ValueError(f'--model={self.model} must be a VGG; experiments.compress takes others')
-    found = dataclasses.replace(
-      self,
-      model=self.model or ('vgg16_quarter' if cifar else 'vgg16'),
-      train_epochs=self.train_epochs or (20 if cifar else 90),
-    )
-    return super(Config, found).resolved()
+    found = {k: v for k, v in _DEFAULTS[self.dataset].items() if getattr(self, k) is None}
+    return super(Config, dataclasses.replace(self, **found)).resolved()
 
   def settings(self) -> list[dict]:
     """What every row is of, in order; a row of Table 2 has its true rate alone."""

@@ -1,15 +1,14 @@
 """Running jobs: equal ones as one batch, large ones of the host side by side."""
 
 import math
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 
 import jax
 import numpy as np
 
 from tnjax.compression._rules import Job
-from tnjax.ops import one_thread
+from tnjax.compression._threads import threads
 from tnjax.schemes import Fit, Held, fit_all, needs_program
 
 _LARGE = 2**18  # entries of a weight
@@ -30,11 +29,6 @@ def execute(
     alike = (job.parametrization, weight.dtype, weight.sharding, job.key is None)
     groups.setdefault((job.path,) if _large(job) else alike, []).append(job)
   found: dict[str, list[Fit]] = {}
-  wide = jax.config.jax_enable_x64  # may be that of this thread alone
-
-  def apart(group: list[Job]) -> list[Fit]:
-    with jax.enable_x64(wide):
-      return _fits(group)
 
   def keep(group: list[Job], fits: list[Fit]) -> None:
     rest = iter(fits)
@@ -43,17 +37,13 @@ def execute(
       if on_layer is not None:
         on_layer(job.path)
 
-  with one_thread(), ThreadPoolExecutor(_cores()) as pool:
-    aside = {pool.submit(apart, group): group for group in groups.values() if _large(group[0])}
-    try:
-      for group in groups.values():
-        if not _large(group[0]):
-          keep(group, _fits(group))
-      for done in as_completed(aside):
-        keep(aside[done], done.result())
-    except BaseException:
-      pool.shutdown(cancel_futures=True)  # what has not begun
-      raise
+  with threads() as submit:
+    aside = {submit(_fits, group): group for group in groups.values() if _large(group[0])}
+    for group in groups.values():
+      if not _large(group[0]):
+        keep(group, _fits(group))
+    for done in as_completed(aside):
+      keep(aside[done], done.result())
   return jax.block_until_ready(found)
 
 
@@ -71,11 +61,6 @@ def _large(job: Job) -> bool:
     or needs_program(job.parametrization, weight, key)
     for weight, key in zip(job.weights, job.weight_keys)
   )
-
-
-def _cores() -> int:
-  affinity = getattr(os, 'sched_getaffinity', None)
-  return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def facts(job: Job, fits: list[Fit]) -> dict[str, object]:

@@ -6,6 +6,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from tnjax import nn, ranks
 from tnjax.compression._joint import Members, members
 from tnjax.compression._patterns import Rules, check_rules, compiled, matches
 from tnjax.compression._report import LayerReport, Report
+from tnjax.compression._threads import threads
 from tnjax.compression._trace import Calls
 from tnjax.compression._walk import Place, walk
 from tnjax.ops import prng_key
@@ -105,28 +107,32 @@ def make_jobs(
   patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
   reasons, refused, idle = {}, {}, set()
+  asked: dict[str, tuple[re.Pattern, Future[Scheme]]] = {}
   joined: dict[tuple[re.Pattern, Scheme], dict[str, Place]] = {}
-  for path, place in places.items():
-    pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
-    reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
-    if scheme is None:
-      continue
-    if scheme.name == 'joint':
-      joined.setdefault((pattern, scheme), {})[path] = place
-      continue
-    if isinstance(scheme.ranks, ranks.Rule):
-      _check_values(place, scheme)
-    try:
-      job = _job(place, scheme, key)
-    except ValueError as error:
-      reasons[path] = str(error)
-      refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {error}'
-      continue
-    if must_save and job.params >= place.stored:
-      reasons[path] = f'{scheme.name} would store {job.params:,} entries'
-      idle.add(pattern)
-    else:
-      jobs[path] = job
+  with threads() as submit:
+    for path, place in places.items():
+      pattern, scheme = next(((p, s) for p, s in patterns if matches(p, place)), (None, None))
+      reasons[path] = 'no rule' if pattern is None else 'rule says so' if scheme is None else ''
+      if scheme is None:
+        continue
+      if scheme.name == 'joint':
+        joined.setdefault((pattern, scheme), {})[path] = place
+        continue
+      if isinstance(scheme.ranks, ranks.Rule):
+        _check_values(place, scheme)
+      asked[path] = pattern, submit(_resolved, place, scheme, layer_key(key, place.leader))
+    for path, (pattern, scheme) in asked.items():
+      try:
+        job = _job(places[path], scheme.result(), key)
+      except ValueError as error:
+        reasons[path] = str(error)
+        refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {error}'
+        continue
+      if must_save and job.params >= job.place.stored:
+        reasons[path] = f'{job.scheme.name} would store {job.params:,} entries'
+        idle.add(pattern)
+      else:
+        jobs[path] = job
   for pattern, message in refused.items():
     if pattern not in idle and not any(matches(pattern, job.place) for job in jobs.values()):
       raise ValueError(message)
@@ -182,15 +188,20 @@ def _finite(weight: Array | Held) -> bool:
   return weight.finite if isinstance(weight, Held) else bool(np.isfinite(np.asarray(weight)).all())
 
 
-def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
+def _resolved(place: Place, scheme: Scheme, key: Array | None) -> Scheme:
+  """With ints for ranks that are a rule; a ValueError where the layer cannot have the scheme."""
   if isinstance(place.layer, nn.JointConv):
     raise ValueError(f'its kernel is part of a joint tensor, with {place.home}; tn.to_dense first')
   if reason := place.tie or ('' if place.factorised else nn.refusal(place.layer)):
     raise ValueError(reason)
-  key = layer_key(key, place.leader)
   if isinstance(scheme.ranks, ranks.Rule):
-    scheme = scheme.resolve(*place.weights, keys=place.kind.keys(place.layer, key))
-  return Job(place, scheme, scheme.bind(place.kind.weight_shape(place.layer)), key)
+    return scheme.resolve(*place.weights, keys=place.kind.keys(place.layer, key))
+  return scheme
+
+
+def _job(place: Place, scheme: Scheme, key: Array | None) -> Job:
+  bound = scheme.bind(place.kind.weight_shape(place.layer))
+  return Job(place, scheme, bound, layer_key(key, place.leader))
 
 
 def _joint_job(

@@ -22,6 +22,7 @@ from tnjax.schemes import (
   rebuild,
 )
 
+_LARGE = 2**20  # entries, whose copy by NumPy and then to the device takes longer than a compiler
 _DEFAULT_CALLABLES = {
   'dot_general': (None, lax.dot_general),
   'dot_general_cls': (None,),
@@ -267,7 +268,7 @@ class Factorised(nnx.Module):
 
 
 def copied(x: Array) -> Array:
-  """A buffer of its own, without a program compiled for the copy of every shape."""
+  """A buffer of its own, without a program compiled for the copy of every small shape."""
   if isinstance(x, jax.core.Tracer | jax.ShapeDtypeStruct):
     return x
   if not isinstance(x, jax.Array):  # NumPy's, as a restored checkpoint has them
@@ -278,7 +279,7 @@ def copied(x: Array) -> Array:
     return jax.device_put(x, x.sharding, may_alias=False)
   # Uncommitted as before: a step that is given both kinds is compiled twice.
   with jax.default_device(min(x.devices(), key=lambda d: d.id)):
-    return jax.device_put(np.array(x))
+    return jnp.copy(x) if x.size > _LARGE else jax.device_put(np.array(x))
 
 
 def compute_dtype(layer: nnx.Module) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Self
+from typing import ClassVar, Self
 
 from flax import nnx
 
@@ -34,7 +34,13 @@ class Config(config.Config):
 
   Of `finetune_epochs` and `finetune_steps` one is None once resolved. `weights_sha256` identifies
   the file's content, so that a resumed run cannot mix two networks.
+
+  Attributes:
+    CHOOSES: whether the job itself chooses by its validation images; then those of a network that
+      others trained are half of the test part, as it may have been trained on the others.
   """
+
+  CHOOSES: ClassVar[bool] = False
 
   dataset: str = field(
     'digits',
@@ -199,6 +205,13 @@ def check_batch(this: job.Job, load: Callable[[int], data_folder.Data]) -> None:
 
 
 def _load(this: job.Job, seed: int) -> data_folder.Data:
+  config = this.config
+  found = _read(this, seed)
+  foreign = config.weights is not None and network.description(config.weights) is None
+  return found.held_out(seed) if config.CHOOSES and foreign else found
+
+
+def _read(this: job.Job, seed: int) -> data_folder.Data:
   config = this.config
   if config.dataset == 'digits':
     return data.digits(seed)

@@ -35,6 +35,10 @@ class Split:
     """Number of images."""
     return len(self.labels)
 
+  def part(self, index: np.ndarray) -> 'Split':
+    """Some of them, in that order."""
+    return Split(self.images[index], self.labels[index])
+
   def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Images and labels in order, `size` at once, all of them if there are fewer. The last batch
     is filled with the last image, whose label is then NOTHING.
@@ -72,6 +76,11 @@ class Dataset:
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of one image."""
     return self.train.images.shape[1:]
+
+  def held_out(self, seed: int) -> 'Dataset':
+    """With half of `test` for `validation`, on whose images others may have trained a network."""
+    halves = [self.test.part(index) for index in stratified(self.test.labels, 0.5, seed)]
+    return dataclasses.replace(self, validation=halves[0], test=halves[1])
 
   def fingerprint(self) -> str:
     """Digest of all images and labels, in their order."""

@@ -54,6 +54,13 @@ class Folder(Streams):
     """What reads the files, and knows which it skipped."""
     return self
 
+  def held_out(self, seed: int) -> 'Folder':
+    """See `data.Dataset.held_out`."""
+    test = self.test.files
+    halves = [test.part(index) for index in stratified(test.labels, 0.5, seed)]
+    splits = (self.train.files, *halves)
+    return Folder(self._root, self.num_classes, splits, self.size, self._workers, self._tell)
+
   def fingerprint(self) -> str:
     """Digest of all names and sizes of files, as they are split; their content is not read."""
     splits = (self.train.files, self.validation.files, self.test.files)

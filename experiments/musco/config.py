@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import tnjax as tn
 from experiments.classifier import config
-from experiments.common.config import at_least, field, one_of
+from experiments.common.config import FRACTION, at_least, field, one_of
 
 STUDIES = ('rate', 'evbmf')
 # From the last stage to the first, as the authors.
@@ -31,6 +31,8 @@ class Config(config.Config):
     'paper': {'seeds': (0, 1, 2), 'updates': 35_100, 'learning_rate': 1e-4},
   }
 
+  CHOOSES: ClassVar[bool] = True
+
   studies: tuple[str, ...] = field(
     STUDIES,
     'rate: a constant reduction, in one shot and in passes that end at the very same ranks. evbmf: '
@@ -39,14 +41,15 @@ class Config(config.Config):
     resume='grow',
   )
   ratios: tuple[float, ...] = field(
-    (2.0, 4.0), 'rate: kernel entries before over after.', at_least(1.0), resume='grow'
+    (2.0, 4.0),
+    'rate: multiply-adds of the network before over after.',
+    at_least(1.0),
+    resume='grow',
   )
   passes: tuple[int, ...] = field(
     (1, 2, 3), 'rate: passes over all groups, comma-separated.', at_least(1), resume='grow'
   )
-  weaken: float = field(
-    0.5, 'evbmf: weakening factor, 1 for the extreme ranks.', at_least(0.0, 1.0)
-  )
+  weaken: float = field(0.5, 'evbmf: weakening factor, 1 for the extreme ranks.', FRACTION)
   evbmf_passes: int = field(2, 'evbmf: passes over all groups.', at_least(1))
   groups: tuple[str, ...] | None = field(
     None,
@@ -79,7 +82,7 @@ class Config(config.Config):
     found = super().resolved()
     groups = found.groups or _STAGES.get(found.layers, (found.layers,))
     updates = self.updates or (240 if self.dataset == 'digits' else 300)
-    most = len(groups) * max((*self.passes, self.evbmf_passes))
+    most = len(groups) * max(row['passes'] for row in found.settings())
     if updates < most:
       raise ValueError(f'--updates={updates} leaves a step without any; {most} steps need as many')
     return dataclasses.replace(
@@ -97,33 +100,29 @@ class Config(config.Config):
     return [dict(zip(names, row)) | {'seed': seed} for seed in self.seeds for row in rows]
 
 
-def gradual(groups: Sequence[str], ratio: float, passes: int) -> tn.compression.Schedule:
-  """Tucker-2 in passes that end at the ranks of one shot at `ratio`; pass 0 is that shot.
+def gradual(
+  groups: Sequence[str], rate: float, last: tuple, passes: int
+) -> tn.compression.Schedule:
+  """Tucker-2 in passes that end at the ranks of one shot, pass 0.
 
-  After pass j of p a kernel has the ranks of rate ratio^(-j/p).
+  Args:
+    groups: patterns of layer paths.
+    rate: after pass j of p, but the last, a kernel has the ranks of rate^(j/p).
+    last: rules of the last pass.
+    passes: how many.
 
-  >>> gradual(('conv',), 4.0, 2).passes
+  >>> gradual(('conv',), 0.25, (('conv', tn.schemes.tk(rate=0.25)),), 2).passes
   2
   """
   count = max(1, passes)
 
   def rules(model: object, step: tn.compression.Step) -> tuple:
     del model
-    return (('.*', tn.schemes.tk(rate=ratio ** (-(step.repetition + 1) / count))),)
+    done = step.repetition + 1
+    return last if done == count else (('.*', tn.schemes.tk(rate=rate ** (done / count))),)
 
-  name = f'tk at {ratio:g}x in {count}'
+  name = f'{count} passes to {[(p, scheme.as_dict()) for p, scheme in last]}'
   return tn.compression.Schedule(_groups(groups, passes), count, rules=rules, name=name)
-
-
-def shot(groups: Sequence[str], found: tuple) -> tn.compression.Schedule:
-  """All groups at once, by rules."""
-
-  def rules(model: object, step: tn.compression.Step) -> tuple:
-    del model, step
-    return found
-
-  name = f'one shot of {[(p, scheme.as_dict()) for p, scheme in found]}'
-  return tn.compression.Schedule(_groups(groups, 0), rules=rules, name=name)
 
 
 def evbmf(groups: Sequence[str], weaken: float, passes: int) -> tn.compression.Schedule:

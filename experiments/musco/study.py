@@ -1,9 +1,10 @@
 """One row a network: compressed in a shot or in passes, fine-tuned by as many updates in all."""
 
+import math
 import pathlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from flax import nnx
 
@@ -15,7 +16,7 @@ from experiments.common.classification import Later, cross_entropy
 from experiments.common.data_folder import Data
 from experiments.musco import config, figures
 
-_CLOSE = 0.01  # of multiply-adds: how near the rival of EVBMF has to come
+_HALVINGS = 14  # of a rate between 1e-4 and 1
 _KEYS = ('study', 'value', 'passes')
 
 
@@ -27,6 +28,7 @@ class Study(study.Study):
 
   def __init__(self, this: job.Job, load: Callable[[int], Data]):
     super().__init__(this, load, this.config.settings())
+    self._known = {}
 
   def finish(self) -> None:
     """Writes the report, the summary and the figures of the rows there are."""
@@ -47,16 +49,18 @@ class Study(study.Study):
     seeded = self._baselines.at(seed)
     schedule = self._schedule(seeded, study, value, passes)
     name, begun = _name(study, value, passes, seed), time.monotonic()
+    rival = study == 'evbmf' and not passes  # has those that steps without a change did not use
+    updates = self._rival(value, seed)['updates'] if rival else self._config.updates
     done = tn.compression.iterate(
       seeded.model,
       schedule,
-      _FineTuning(self._job, seeded, len(schedule.steps), name),
+      _FineTuning(self._job, seeded, len(schedule.steps), name, updates),
       lambda model: seeded.accuracy(model, seeded.dataset.validation),
       input_shape=seeded.dataset.image_shape,
       checkpoint=self._state(name),
       on_step=lambda row: self._told(name, row),
     )
-    found = self._facts(seeded, done, schedule)
+    found = self._facts(seeded, done, schedule, updates)
     return found | {'train_seconds': round(time.monotonic() - begun, 3)}
 
   def _schedule(
@@ -64,18 +68,34 @@ class Study(study.Study):
   ) -> tn.compression.Schedule:
     """What a row does."""
     groups = self._config.groups
-    if study == 'rate':
-      return config.gradual(groups, value, passes)
-    if passes:
+    if study == 'evbmf' and passes:
       return config.evbmf(groups, value, passes)
-    own = {'study': study, 'value': value, 'seed': seeded.seed}
-    before = next(row for row in self._grid.rows if own.items() <= row.items())
-    image, ratio = seeded.dataset.image_shape, before['macs_ratio']
-    rules = rules_for(seeded.model, tuple(before['ranks']), image, ratio)
-    return config.shot(groups, rules)
+    if study == 'evbmf':
+      rival = self._rival(value, seeded.seed)
+      return config.gradual(groups, *self._near(seeded, rival['macs_ratio'], rival['ranks']), 0)
+    pattern = re.compile('|'.join(groups))
+    paths = [path for path in tn.compression.walk(seeded.model) if pattern.fullmatch(path)]
+    return config.gradual(groups, *self._near(seeded, 1 / value, paths), passes)
+
+  def _near(self, seeded: Seeded, macs_ratio: float, paths: Iterable[str]) -> tuple:
+    """As `rules_for`, which takes seconds."""
+    key = macs_ratio, tuple(paths)
+    if key not in self._known:
+      image = seeded.dataset.image_shape
+      self._known[key] = rules_for(seeded.model, key[1], image, macs_ratio)
+    return self._known[key]
+
+  def _rival(self, value: float, seed: int) -> dict:
+    """The row of passes by EVBMF, which one shot is to equal."""
+    own = {'study': 'evbmf', 'value': value, 'seed': seed}
+    return next(row for row in self._grid.rows if own.items() <= row.items())
 
   def _facts(
-    self, seeded: Seeded, done: tn.compression.Iteration, schedule: tn.compression.Schedule
+    self,
+    seeded: Seeded,
+    done: tn.compression.Iteration,
+    schedule: tn.compression.Schedule,
+    updates: int,
   ) -> dict:
     """Sizes of the last network beside those before compression, accuracies, and the way there."""
     before, after = tn.compression.walk(seeded.model), tn.compression.walk(done.model)
@@ -94,7 +114,7 @@ class Study(study.Study):
       'accuracy': seeded.accuracy(done.model, seeded.dataset.test),
       'accuracy_validation': done.steps[-1].accuracy,
       'updates': sum(
-        len(config.share(self._config.updates, len(schedule.steps), s.step.index))
+        len(config.share(updates, len(schedule.steps), s.step.index))
         for s in done.steps
         if s.step.paths
       ),
@@ -121,12 +141,13 @@ class Study(study.Study):
 class _FineTuning:
   """`fine_tune` of `iterate`: an equal part of the updates after every step."""
 
-  def __init__(self, this: job.Job, seeded: Seeded, steps: int, name: str):
+  def __init__(self, this: job.Job, seeded: Seeded, steps: int, name: str, updates: int):
     self._job, self._seeded, self._steps, self._name = this, seeded, steps, name
+    self._updates = updates
 
   def __call__(self, model: nnx.Module, step: tn.compression.Step) -> nnx.Module:
     """The model, trained on."""
-    own = config.share(self._job.config.updates, self._steps, step.index)
+    own = config.share(self._updates, self._steps, step.index)
     optimizer = self._seeded.optimizer(len(own), self._job.config.learning_rate)
     settings = train.Settings(len(own), optimizer, self._seeded.seed)
     batches = Later(self._seeded.batches, own.start)
@@ -135,35 +156,42 @@ class _FineTuning:
 
 
 def rules_for(
-  model: nnx.Module, paths: tuple[str, ...], input_shape: tuple[int, ...], macs_ratio: float
-) -> tuple[tuple[str, tn.schemes.Scheme], ...]:
-  """Rules of one shot on these layers whose network takes `macs_ratio` of the multiply-adds (1 %).
+  model: nnx.Module, paths: Sequence[str], input_shape: tuple[int, ...], macs_ratio: float
+) -> tuple[float, tuple[tuple[str, tn.schemes.Scheme], ...]]:
+  """A rate, and rules near it whose network takes `macs_ratio` of the multiply-adds.
 
-  A rate is found by bisection. Ranks are whole numbers, and of one rate all layers of a shape have
-  the same, so the next larger ones are given to as many layers as come nearest, from the first on.
-
-  Raises:
-    ValueError: none comes as near as that.
+  Of one rate all layers of a shape have the same ranks, and a step of them all is a large one. So
+  from the largest rate that takes no more, single ranks are raised by one, those first that cost
+  most, as long as there is room.
   """
 
-  def rules(low: float, high: float, count: int) -> tuple:
-    rates = [high] * count + [low] * (len(paths) - count)
-    return tuple((re.escape(p), tn.schemes.tk(rate=rate)) for p, rate in zip(paths, rates))
+  def planned(ranks: Mapping[str, tuple[int, ...]]) -> tn.compression.Report:
+    rules = tuple((re.escape(path), tn.schemes.tk(ranks=own)) for path, own in ranks.items())
+    return tn.compression.plan(model, rules, input_shape=input_shape)
 
-  def off(given: tuple) -> float:
-    return tn.compression.plan(model, given, input_shape=input_shape).macs_ratio / macs_ratio - 1
+  def at(rate: float) -> tn.compression.Report:
+    rules = tuple((re.escape(path), tn.schemes.tk(rate=rate)) for path in paths)
+    return tn.compression.plan(model, rules, input_shape=input_shape)
 
-  low, high = 1e-6, 1.0
-  for _ in range(30):
-    rate = (low + high) / 2
-    low, high = (rate, high) if off(rules(rate, rate, 0)) < 0 else (low, rate)
-  best = min((rules(low, high, k) for k in range(len(paths) + 1)), key=lambda r: abs(off(r)))
-  if abs(off(best)) > _CLOSE:
-    raise ValueError(
-      f'no ranks of one shot take {macs_ratio:.4f} of the multiply-adds within {_CLOSE:.0%}; the '
-      f'nearest are {abs(off(best)):.1%} off'
-    )
-  return best
+  low, high = 1e-4, 1.0
+  for _ in range(_HALVINGS):
+    rate = math.sqrt(low * high)
+    low, high = (rate, high) if at(rate).macs_ratio <= macs_ratio else (low, rate)
+  start = at(low)
+  ranks = {row.path: row.ranks for row in start.compressed}
+  before = {row.path: row.macs for row in start.layers}
+  raised = []
+  for more in ((1, 1), (1, 0), (0, 1)):
+    wanted = {path: tuple(r + m for r, m in zip(own, more)) for path, own in ranks.items()}
+    for row in planned(wanted).layers:
+      if row.path in ranks and row.macs > before[row.path]:
+        raised.append((row.macs - before[row.path], row.path, wanted[row.path]))
+  room, done = macs_ratio * start.dense_macs - start.macs, set()
+  for cost, path, own in sorted(raised, reverse=True):
+    if cost <= room and path not in done:
+      room, ranks[path] = room - cost, own
+      done.add(path)
+  return low, tuple((re.escape(path), tn.schemes.tk(ranks=own)) for path, own in ranks.items())
 
 
 def _name(study: str, value: float, passes: int, seed: int) -> str:

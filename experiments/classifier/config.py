@@ -82,7 +82,7 @@ class Config(config.Config):
   )
   weights: str | None = field(
     None,
-    'Trained weights, .npz, .safetensors (or .th/.pt with torch installed), in '
+    'Trained weights, .npz, .safetensors (or .th/.pt/.pth with torch installed), in '
     'PyTorch naming and OIHW layout; or hf:OWNER/NAME, which is fetched from Hugging Face (needs '
     'huggingface_hub and a network). Without it the network is trained first.',
     resume='free',

@@ -226,9 +226,28 @@ def test_a_layer_that_cannot_be_served_stays_beside_others():
   model = net()
   mask = np.ones((1, 1, 12, 12), 'float32')
   model.point = nnx.Conv(12, 12, (1, 1), mask=mask, rngs=nnx.Rngs(1))
-  done = iterate(model, Schedule('.*', **HALVES), same, lambda model: 1.0)
-  assert done.steps[0].step.paths == ('conv', 'linear')
-  assert 'mask' in next(r for r in done.steps[0].report.layers if r.path == 'point').reason
+  done = iterate(model, Schedule(('conv', 'point|linear'), 2, **HALVES), same, lambda model: 1.0)
+  assert [row.step.paths for row in done.steps] == [('conv',), ('linear',)] * 2
+  for row in done.steps[1::2]:
+    assert 'mask' in next(r for r in row.report.layers if r.path == 'point').reason
+
+
+def test_a_rate_of_a_layer_that_stores_more_than_a_dense_one_is_at_most_one():
+  model = nnx.Sequential(nnx.Linear(6, 6, rngs=nnx.Rngs(0)), nnx.Linear(6, 6, rngs=nnx.Rngs(1)))
+  model.layers[1] = tn.nn.Linear.from_dense(model.layers[1], tn.schemes.svd(ranks=6))
+  schedule = Schedule('.*', matrix=tn.schemes.svd(rate=0.9))
+  done = iterate(model, schedule, same, lambda model: 1.0)
+  assert done.steps[0].step.paths == ('layers/1',)
+  assert done.steps[0].report.layers[1].params <= 36
+
+
+def test_a_checkpoint_of_other_batch_statistics_is_refused(tmp_path):
+  model = nnx.Sequential(nnx.Linear(6, 6, rngs=nnx.Rngs(0)), nnx.BatchNorm(6, rngs=nnx.Rngs(0)))
+  schedule = Schedule('layers/0', matrix=tn.schemes.svd(rate=0.5))
+  iterate(model, schedule, same, lambda model: 1.0, checkpoint=tmp_path / 'a.safetensors')
+  model.layers[1].mean[...] += 1
+  with pytest.raises(ValueError, match='has model .*; this call has'):
+    iterate(model, schedule, same, lambda model: 1.0, checkpoint=tmp_path / 'a.safetensors')
 
 
 def test_layers_too_small_to_compress_stay_and_nothing_is_tuned():

@@ -185,9 +185,9 @@ def _made(kind: type, fields: dict) -> object:
 
 
 def _digest(model: nnx.Module) -> str:
-  """sha256 of all parameters."""
+  """sha256 of all parameters and batch statistics."""
   found = hashlib.sha256()
-  for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param)):
+  for path, variable in nnx.to_flat_state(nnx.state(model, (nnx.Param, nnx.BatchStat))):
     found.update('/'.join(map(str, path)).encode() + np.asarray(variable[...]).tobytes())
   return found.hexdigest()
 

@@ -192,8 +192,8 @@ def _resolved(place: Place, scheme: Scheme, key: Array | None) -> Scheme:
   """With ints for ranks that are a rule; a ValueError where the layer cannot have the scheme."""
   if isinstance(place.layer, nn.JointConv):
     raise ValueError(f'its kernel is part of a joint tensor, with {place.home}; tn.to_dense first')
-  if reason := place.tie or ('' if place.factorised else nn.refusal(place.layer)):
-    raise ValueError(reason)
+  if place.refusal:
+    raise ValueError(place.refusal)
   if isinstance(scheme.ranks, ranks.Rule):
     return scheme.resolve(*place.weights, keys=place.kind.keys(place.layer, key))
   return scheme

@@ -116,9 +116,11 @@ class Schedule:
     group = compiled(step.group, places)
     paths: dict[Scheme | None, list[str]] = {}
     joint: dict[tuple[str, Scheme], None] = {}
-    for path, place in own.items():
+    for path, place in sorted(own.items(), key=lambda item: bool(item[1].refusal)):
       if given is None:
         pattern, scheme = group, self._scheme(place)
+        if scheme is not None and place.refusal:  # which is told beside layers that it serves
+          scheme = next((s for s in paths if s and s.name == scheme.name), scheme)
       else:
         pattern, scheme = next((rule for rule in given if matches(rule[0], place)), (None, None))
       if scheme is not None and scheme.name == 'joint':
@@ -147,4 +149,4 @@ class Schedule:
     scheme = self.conv if any(size > 1 for size in spatial) else self.matrix
     if scheme is None or scheme.rate is None:
       return scheme
-    return dataclasses.replace(scheme, rate=scheme.rate * place.share)
+    return dataclasses.replace(scheme, rate=min(1.0, scheme.rate * place.share))

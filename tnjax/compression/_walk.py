@@ -47,6 +47,11 @@ class Place:
     return isinstance(self.layer, nn.Factorised)
 
   @property
+  def refusal(self) -> str:
+    """Why no scheme can serve the layer, '' if one may."""
+    return self.tie or ('' if self.factorised else nn.refusal(self.layer))
+
+  @property
   def shape(self) -> tuple[int, ...]:
     """Shape of the weight, or of the stack of weights, in which flax stores it."""
     if self.factorised:

@@ -38,7 +38,7 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   suffix = path.suffix
   if suffix not in _NPZ + _SAFETENSORS + _TORCH:
     raise ValueError(
-      f'weights file {path}: suffix {suffix!r} must be .npz, .safetensors, .th or .pt'
+      f'weights file {path}: suffix {suffix!r} must be .npz, .safetensors, .th, .pt or .pth'
     )
   try:
     if suffix in _NPZ:

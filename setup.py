@@ -9,6 +9,7 @@ EXPERIMENTS = [
   'pillow>=11',
   'rich>=13.9',
   'scikit-learn>=1.4',
+  'zstandard>=0.22',  # for the compilation cache, which else waits for zlib
 ]
 # torchTT builds against the torch that is there: `make bench` installs torch first.
 BENCH = ['pyttb>=1.8', 'tensorly>=0.9', 'tensorly-torch>=0.5', 'torch>=2.2', 'torchTT>=0.4']

@@ -21,6 +21,7 @@ os.environ.update(  # before jax is imported, and inherited by every process a t
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'JAX_TRACEBACK_IN_LOCATIONS_LIMIT': '1',  # of the hundred frames that pytest stands on
     # The older emitters of fusions, on one thread, compile in less than half the time. Later
     # releases know them no longer, and end at a flag that they do not know.
     'XLA_FLAGS': '--xla_cpu_parallel_codegen_split_count=1 '
@@ -57,9 +58,13 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(autouse=True, scope='module')
 def _programs_of_one_module():
-  """Drops compiled programs: thousands of them would exceed the kernel's limit of mappings."""
+  """Drops compiled programs before there are so many that they exceed Linux's limit of mappings,
+  65,530; others are kept, as the next module may meet them again.
+  """
   yield
-  jax.clear_caches()
+  maps = pathlib.Path('/proc/self/maps')
+  if not maps.exists() or maps.read_bytes().count(b'\n') > 25_000:
+    jax.clear_caches()
 
 
 @pytest.fixture(params=['float32', 'float64'])

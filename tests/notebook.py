@@ -31,7 +31,7 @@ def main(path):
   for i, code in enumerate(codes):
     exec(compile(code, f'{pathlib.Path(path).name}, code cell {i}', 'exec'), names)
     for number in pyplot.get_fignums():
-      pyplot.figure(number).canvas.draw()
+      pyplot.figure(number).draw_without_rendering()
       figures += 1
     pyplot.close('all')
   print(f'{figures} figures')

@@ -11,7 +11,7 @@ from flax import nnx
 
 from experiments.classifier import network
 from experiments.common import config, data, data_folder, data_mnist, job, mesh, results
-from experiments.common.config import at_least, field, one_of
+from experiments.common.config import POSITIVE, at_least, field, one_of
 
 _DEFAULTS = {
   'digits': {'model': 'resnet8', 'train_epochs': 15, 'finetune_epochs': 5, 'batch_size': 64},
@@ -74,9 +74,10 @@ class Config(config.Config):
   )
   model: str | None = field(
     None,
-    'Network: resnet<depth> (He et al. v1, padded shortcuts) or resnet<depth>_v2 '
-    '(pre-activation, projections), depth 8, 14, 20, 32, ...; for cifar10 also vgg11, 13, 16, 19 '
-    '(or with _quarter, of the width); for mnist lenet or mlp; for imagenet '
+    'Network: resnet<depth> (He et al. v1, padded shortcuts), resnet<depth>_projection or '
+    'resnet<depth>_v2 (pre-activation, projections), depth 8, 14, 20, 32, ...; for cifar10 also '
+    'vgg11, 13, 16, 19, with batch norm and two dense layers (_quarter: of the width; _bn: with '
+    'one dense layer; _plain: that without batch norm); for mnist lenet or mlp; for imagenet '
     "torchvision's vgg11, 13, 16, 19 (or with _bn), alexnet, resnet18, 34, 50, 101, 152. Default "
     'resnet8 for digits, resnet32 for cifar10, lenet for mnist, vgg16 for imagenet.',
   )
@@ -88,11 +89,18 @@ class Config(config.Config):
     resume='free',
   )
   weights_sha256: str | None = field(None, '', flag=False)
+  mean: tuple[float, ...] | None = field(
+    None,
+    'What the network subtracts from every channel of an image in [0, 1], comma-separated: as '
+    '--weights were trained. Default that of ImageNet; of the digits their own.',
+  )
+  std: tuple[float, ...] | None = field(None, 'What it divides them by; as --mean.', POSITIVE)
   layers: str | None = field(
     None,
     'Regular expression over the full NNX path of the layers to compress. The default takes every '
-    "convolution but the first, and no dense layer: stages/.* or, for imagenet's VGG and AlexNet, "
-    'features/(?!0$).*, its ResNets layer[1-4]/.*',
+    'convolution but the first, and no dense layer: stages/.* or, for VGG and AlexNet, '
+    "features/(?!0$).*, imagenet's ResNets layer[1-4]/.*; for mnist the hidden dense layers too: "
+    'conv2|hidden or layers/.*',
   )
   train_epochs: int | None = field(
     None,
@@ -146,6 +154,12 @@ class Config(config.Config):
       raise ValueError(
         '--download: ImageNet is given out to registered users alone; unpack it into --data_dir'
       )
+    for name in ('mean', 'std'):
+      own, channels = getattr(self, name), 1 if self.dataset == 'digits' else 3
+      if own is not None and self.dataset == 'mnist':
+        raise ValueError(f'--{name} is not for mnist, whose networks take images as they are')
+      if own is not None and len(own) != channels:
+        raise ValueError(f'--{name}={own} must have an entry for each of {channels} channels')
     for name in ('workers', 'image_size'):
       if self.dataset != 'imagenet' and getattr(self, name) is not None:
         raise ValueError(f'--{name} goes with --dataset=imagenet')
@@ -192,7 +206,7 @@ def untrained(this: job.Job, load: Callable[[int], data_folder.Data]) -> nnx.Mod
   for seed in config.seeds:
     _check_seed(config.weights, seed)
   classes = load(config.seed).num_classes
-  model = network.build(config.model, config.dataset, config.seed, classes)
+  model = network.of(config, config.seed, classes)
   if config.weights is not None:
     network.check_dense(config.weights, network.load(config.weights, model))
   return model

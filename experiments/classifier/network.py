@@ -4,7 +4,7 @@ import contextlib
 import functools
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from flax import nnx
 
@@ -33,48 +33,71 @@ _NAMED = {
 }
 
 
-def build(name: str, dataset: str, seed: int, num_classes: int = 10) -> nnx.Module:
-  """A randomly initialised `resnet<depth>` (version 1, padding) or `resnet<depth>_v2`
-  (version 2, projections), for the digits with one input channel and 32 channels in every stage;
-  for MNIST `lenet` or `mlp`; for ImageNet a network of torchvision by its name there; for CIFAR-10
-  also `vgg<depth>`, with batch norm and two dense layers, or, at a quarter of the width,
-  `vgg<depth>_quarter`.
+def build(
+  name: str,
+  dataset: str,
+  seed: int,
+  num_classes: int = 10,
+  mean: Sequence[float] | None = None,
+  std: Sequence[float] | None = None,
+) -> nnx.Module:
+  """A randomly initialised `resnet<depth>` (version 1, padding), `resnet<depth>_projection` or
+  `resnet<depth>_v2` (version 2, projections), for the digits with one input channel and 32 channels
+  in every stage; for MNIST `lenet` or `mlp`; for ImageNet a network of torchvision by its name
+  there; for CIFAR-10 also `vgg<depth>`, with batch norm and two dense layers, at a quarter of the
+  width `vgg<depth>_quarter`, or with one dense layer `vgg<depth>_bn`, without norm
+  `vgg<depth>_plain`. `mean` and `std` are by default those of the network.
   """
+  given = {k: v for k, v in (('mean', mean), ('std', std)) if v is not None}
+  given['rngs'] = nnx.Rngs(seed)
   if dataset in _NAMED:
     found = _NAMED[dataset]
     if name not in found:
       raise ValueError(f'--model={name} must be one of {", ".join(found)}, for {dataset}')
-    return found[name](num_classes=num_classes, rngs=nnx.Rngs(seed))
-  if dataset == 'cifar10' and (found := re.fullmatch(r'vgg(11|13|16|19)(_quarter)?', name)):
-    return _cifar_vgg(int(found[1]), 4 if found[2] else 1, seed, num_classes)
-  found = re.fullmatch(r'resnet(\d{1,4})(_v2)?', name)
+    return found[name](num_classes=num_classes, **given)
+  vgg = re.fullmatch(r'vgg(11|13|16|19)(_quarter|_bn|_plain)?', name)
+  if dataset == 'cifar10' and vgg:
+    return _cifar_vgg(int(vgg[1]), vgg[2], num_classes, given)
+  found = re.fullmatch(r'resnet(\d{1,4})(_v2|_projection)?', name)
   if not found:
-    names = 'resnet<depth> or resnet<depth>_v2'
+    names = 'resnet<depth>, resnet<depth>_projection or resnet<depth>_v2'
     if dataset == 'cifar10':
-      names += ', or vgg11, 13, 16, 19, each also with _quarter'
+      names += ', or vgg11, 13, 16, 19, each also with _quarter, _bn or _plain'
     raise ValueError(f'--model={name} must be {names}')
-  depth, v2 = found.groups()
-  options = {'version': 2, 'shortcut': 'projection'} if v2 else {}
+  depth, kind = found.groups()
+  options = {'shortcut': 'projection'} if kind else {}
+  options |= {'version': 2} if kind == '_v2' else {}
   if dataset == 'digits':  # one kernel shape, so that each scheme is compiled once
     options |= {'widths': (32, 32, 32), 'mean': (0.3,), 'std': (0.38,)}
   try:
-    return tn.models.cifar_resnet(int(depth), **options, rngs=nnx.Rngs(seed))
+    return tn.models.cifar_resnet(int(depth), **options | given)
   except ValueError as error:
     raise ValueError(f'--model={name}: {error}') from None
 
 
-def _cifar_vgg(depth: int, part: int, seed: int, num_classes: int) -> nnx.Module:
+def of(config: object, seed: int, num_classes: int = 10) -> nnx.Module:
+  """As `build`, by settings that are a `classifier.Config`."""
+  return build(config.model, config.dataset, seed, num_classes, config.mean, config.std)
+
+
+def _cifar_vgg(depth: int, kind: str | None, num_classes: int, given: Mapping) -> nnx.Module:
+  part = 4 if kind == '_quarter' else 1
   widths = [width // part for width in (64, 128, 256, 512, 512)]
-  head = {'pool': 1, 'hidden': (4096 // part,), 'num_classes': num_classes}
-  return tn.models.vgg(depth, norm=True, widths=widths, **head, rngs=nnx.Rngs(seed))
+  head = {'pool': 1, 'hidden': () if kind in ('_bn', '_plain') else (4096 // part,)}
+  head |= {'num_classes': num_classes, 'norm': kind != '_plain'}
+  return tn.models.vgg(depth, widths=widths, **head, **given)
 
 
 def layers(name: str, dataset: str) -> str:
   """Pattern of the layers that are compressed by default: all convolutions but the first.
 
+  For MNIST, where that leaves next to nothing, the hidden dense layers too.
+
   >>> layers('resnet50', 'imagenet'), layers('resnet32', 'cifar10'), layers('vgg16', 'cifar10')
   ('layer[1-4]/.*', 'stages/.*', 'features/(?!0$).*')
   """
+  if dataset == 'mnist':
+    return 'layers/.*' if name == 'mlp' else 'conv2|hidden'
   if name.startswith(('vgg', 'alexnet')):
     return 'features/(?!0$).*'
   return 'layer[1-4]/.*' if dataset == 'imagenet' else 'stages/.*'

@@ -39,7 +39,7 @@ class Seeded:
   """
 
   LOSS: ClassVar[train.Loss] = staticmethod(cross_entropy)
-  NOTES: ClassVar[Sequence[str]] = ('dataset', 'model', 'layers', 'image_size')
+  NOTES: ClassVar[Sequence[str]] = ('dataset', 'model', 'layers', 'image_size', 'mean', 'std')
 
   def __init__(self, this: job.Job, folder: pathlib.Path, dataset: Data, seed: int):
     self.config = this.config
@@ -60,8 +60,7 @@ class Seeded:
 
   def untrained(self) -> nnx.Module:
     """The network of the seed before any training."""
-    config = self.config
-    return network.build(config.model, config.dataset, self.seed, self.dataset.num_classes)
+    return network.of(self.config, self.seed, self.dataset.num_classes)
 
   def optimizer(self, steps: int, learning_rate: float) -> train.Optimizer:
     """Of so many updates."""

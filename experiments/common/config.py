@@ -45,6 +45,7 @@ def one_of(*choices: str) -> Check:
 
 
 FRACTION = Check(lambda v: 0 < v <= 1, 'in (0, 1]')
+POSITIVE = Check(lambda v: 0 < v < math.inf, 'above 0')
 
 
 class About(NamedTuple):

@@ -119,6 +119,8 @@ def one_line(*kinds: type[Exception]) -> Iterator[None]:
 
 def _run(config: settings.Config, name: str, prepare: Callable[[Job], Work | None]) -> None:
   logging.set_verbosity(logging.ERROR)  # jax tells which back ends it does not find
+  gc.collect()
+  gc.freeze()  # what was imported stays, and need not be looked through for garbage again and again
   progress = Progress()
   _stop_on_signals(progress)
   main = sys.modules['__main__'].__spec__

@@ -177,8 +177,10 @@ def make_step(
 
   whole = None if mesh is None else devices.replicated(mesh)
 
-  # For few steps the compiler's last optimisations take longer than they save.
-  short = jax.default_backend() == 'cpu' and settings.steps < 100
+  # For few steps the compiler's last optimisations take longer than they save. Who has asked for
+  # fewer still keeps that.
+  fewer = jax.config.read('jax_disable_most_optimizations')
+  short = jax.default_backend() == 'cpu' and settings.steps < 100 and not fewer
   options = {'xla_backend_optimization_level': 1} if short else None
 
   @functools.partial(jax.jit, donate_argnums=0, out_shardings=whole, compiler_options=options)

@@ -9,8 +9,8 @@ from experiments.classifier import config, network
 from experiments.common.config import FRACTION, field, one_of
 
 _BESIDE_EVAL = (
-  'eval', 'dataset', 'data_dir', 'download', 'workers', 'image_size', 'model', 'seed',
-  'compile_cache',
+  'eval', 'dataset', 'data_dir', 'download', 'workers', 'image_size', 'model', 'mean', 'std',
+  'seed', 'compile_cache',
 )  # fmt: skip
 _ALL = ('svd', 'cp', 'tk', 'tt', 'tr', 'r_cp', 'r_tk', 'r_tt', 'shuffled')
 
@@ -78,8 +78,9 @@ class Config(config.Config):
       model = given.get('model') or network.guess(path)
       cifar = bool(given.keys() & {'data_dir', 'download'})
       return {'dataset': 'cifar10' if cifar else cls.dataset, **given, 'model': model}
-    names = ('dataset', 'model', 'seed', 'image_size')
+    names = ('dataset', 'model', 'seed', 'image_size', 'mean', 'std')
     noted = {name: about[name] for name in names if about.get(name) is not None}
+    noted = {name: tuple(v) if isinstance(v, list) else v for name, v in noted.items()}
     for name, value in noted.items():
       if name in given and given[name] != value:
         raise ValueError(f'--eval={path} was trained with --{name}={value}, not {given[name]}')

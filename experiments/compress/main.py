@@ -52,7 +52,7 @@ def prepare(this: job.Job) -> Study | None:
 def _evaluate(this: job.Job, load: Callable[[int], Data]) -> None:
   config = this.config
   dataset = load(config.seed)
-  model = network.build(config.model, config.dataset, config.seed, dataset.num_classes)
+  model = network.of(config, config.seed, dataset.num_classes)
   model = network.load(config.eval, model)
   accuracy = evaluate(model, dataset.test, dataset.scale, EVAL_BATCH, this.progress)
   skipped = len(dataset.skipped) if isinstance(dataset, Folder) else 0

@@ -1,6 +1,7 @@
 """The settings of the study, its presets, and the rows that they ask for."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -9,9 +10,10 @@ from experiments.classifier import config
 from experiments.common.config import FRACTION, at_least, field, one_of
 
 STUDIES = ('rate', 'evbmf')
-# From the last stage to the first, as the authors.
-_STAGES = {'stages/.*': tuple(f'stages/{i}/.*' for i in (2, 1, 0))}
-_STAGES |= {'layer[1-4]/.*': tuple(f'layer{i}/.*' for i in (4, 3, 2, 1))}
+GROUPINGS = ('stages', 'blocks')
+_RESNET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+_RESNET |= {152: (3, 8, 36, 3)}  # blocks of every stage
+_VGG = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,8 +29,13 @@ class Config(config.Config):
       'updates': 12,
     },
     'reduced': {},
-    'gpu': {'seeds': (0, 1, 2), 'updates': 3_510},
-    'paper': {'seeds': (0, 1, 2), 'updates': 35_100, 'learning_rate': 1e-4},
+    'gpu': {'seeds': (0, 1, 2), 'updates': 3_510, 'grouping': 'blocks'},
+    'paper': {
+      'seeds': (0, 1, 2),
+      'updates': 35_100,
+      'learning_rate': 1e-4,
+      'grouping': 'blocks',
+    },
   }
 
   CHOOSES: ClassVar[bool] = True
@@ -53,9 +60,14 @@ class Config(config.Config):
   evbmf_passes: int = field(2, 'evbmf: passes over all groups.', at_least(1))
   groups: tuple[str, ...] | None = field(
     None,
-    'Patterns of layer paths, comma-separated; one fine-tuning each, in this order. Default the '
-    'stages of a residual network from the last to the first, of VGG and AlexNet all convolutions '
-    'but the first at once.',
+    'Patterns of layer paths, comma-separated; one fine-tuning each, in this order. Default from '
+    'the last to the first as --grouping says; other networks are one group.',
+  )
+  grouping: str = field(
+    'stages',
+    'Default groups. stages: those of a residual network, or of VGG the convolutions between two '
+    'pools. blocks: residual blocks, or single convolutions.',
+    one_of(*GROUPINGS),
   )
   updates: int | None = field(
     None,
@@ -80,24 +92,60 @@ class Config(config.Config):
       ValueError, FileNotFoundError: flags that contradict each other, or no such weights.
     """
     found = super().resolved()
-    groups = found.groups or _STAGES.get(found.layers, (found.layers,))
+    groups = found.groups or default_groups(found.model, found.dataset, found.grouping)
+    groups = groups or (found.layers,)
     updates = self.updates or (240 if self.dataset == 'digits' else 300)
+    found = dataclasses.replace(found, groups=groups)
     most = len(groups) * max(row['passes'] for row in found.settings())
     if updates < most:
       raise ValueError(f'--updates={updates} leaves a step without any; {most} steps need as many')
     return dataclasses.replace(
-      found, groups=groups, updates=updates, finetune_epochs=None, layers='|'.join(groups)
+      found, updates=updates, finetune_epochs=None, layers='|'.join(groups)
     )
 
   def settings(self) -> list[dict]:
     """What every row is of, in order; one shot is `passes` 0."""
     rows = []
     if 'rate' in self.studies:
-      rows += [('rate', ratio, count) for ratio in self.ratios for count in (0, *self.passes)]
+      # With one group a pass is one shot.
+      counts = [count for count in self.passes if count > 1 or len(self.groups) > 1]
+      rows += [('rate', ratio, count) for ratio in self.ratios for count in (0, *counts)]
     if 'evbmf' in self.studies:  # the rival's rate is found from the row before it
       rows += [('evbmf', self.weaken, self.evbmf_passes), ('evbmf', self.weaken, 0)]
     names = ('study', 'value', 'passes')
     return [dict(zip(names, row)) | {'seed': seed} for seed in self.seeds for row in rows]
+
+
+def default_groups(model: str, dataset: str, grouping: str) -> tuple[str, ...]:
+  """Patterns of a network's stages or blocks, from the last to the first as the authors took them;
+  () for one that has none.
+
+  >>> default_groups('resnet14', 'cifar10', 'blocks')[:3]
+  ('stages/2/1/.*', 'stages/2/0/.*', 'stages/1/1/.*')
+  >>> default_groups('vgg11', 'imagenet', 'stages')
+  ('features/(?:16|18)', 'features/(?:11|13)', 'features/(?:6|8)', 'features/(?:3)')
+  """
+  found = re.match(r'(resnet|vgg)(\d+)', model)
+  if not found:
+    return ()
+  depth, cifar = int(found[2]), dataset in ('cifar10', 'digits')
+  if found[1] == 'vgg':
+    norm = not model.endswith('_plain') if cifar else model.endswith('_bn')
+    entries, at, stages = 3 if norm else 2, 0, []
+    for count in _VGG[depth]:
+      own = [at + entries * i for i in range(count)]
+      stages.append([i for i in own if i])  # but the first of all
+      at += entries * count + 1  # a pool
+    if grouping == 'blocks':
+      return tuple(f'features/{i}' for own in stages[::-1] for i in own[::-1])
+    return tuple(f'features/(?:{"|".join(map(str, own))})' for own in stages[::-1] if own)
+  names = [f'stages/{i}' for i in range(3)] if cifar else [f'layer{i}' for i in (1, 2, 3, 4)]
+  counts = ((depth - 2) // 6,) * 3 if cifar else _RESNET[depth]
+  if grouping == 'stages':
+    return tuple(f'{name}/.*' for name in names[::-1])
+  return tuple(
+    f'{name}/{i}/.*' for name, n in zip(names[::-1], counts[::-1]) for i in range(n)[::-1]
+  )
 
 
 def gradual(

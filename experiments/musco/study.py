@@ -51,6 +51,7 @@ class Study(study.Study):
     name, begun = _name(study, value, passes, seed), time.monotonic()
     rival = study == 'evbmf' and not passes  # has those that steps without a change did not use
     updates = self._rival(value, seed)['updates'] if rival else self._config.updates
+    self._check_state(name, seeded.model)
     done = tn.compression.iterate(
       seeded.model,
       schedule,
@@ -121,6 +122,16 @@ class Study(study.Study):
       'steps_not_tuned': sum(not s.tuned and bool(s.step.paths) for s in done.steps),
       'path': [point(s) for s in done.steps],
     }
+
+  def _check_state(self, name: str, model: nnx.Module) -> None:
+    """A row whose checkpoint is damaged starts over."""
+    path = self._state(name)
+    if path.is_file():
+      try:
+        tn.load(path, model=model)
+      except ValueError as error:
+        self._job.progress.print(f'{name} starts over: {" ".join(str(error).split())}')
+        path.unlink()
 
   def _told(self, name: str, row: tn.compression.StepReport) -> None:
     self._job.progress.print(

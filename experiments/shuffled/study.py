@@ -8,7 +8,6 @@ import jax
 from flax import nnx
 
 import tnjax as tn
-from experiments.classifier import network
 from experiments.classifier.seeded import Seeded
 from experiments.common import grid, job, results
 from experiments.shuffled import plots, resume, student, table
@@ -113,7 +112,7 @@ class Study:
     key = jax.random.key(setting['seed'])
     if setting['mode'] == 'decompose':
       return tn.compress(seeded.model, rules, key)
-    model = network.build(seeded.config.model, seeded.config.dataset, seeded.seed)
+    model = seeded.untrained()
     return student.fresh(model, rules, key), tn.compression.plan(model, rules)
 
   def _done(self, row: Mapping) -> None:

@@ -135,6 +135,7 @@ def test_a_ring_of_full_rank_agrees_in_double_precision():
 
 @pytest.mark.parametrize('name', METHODS)
 def test_numpy_compiles_nothing(name, caplog):
+  jax.clear_caches()
   x = TENSORS['kernel']
   more = {'init': 'hosvd', 'correct': True} if name == 'cp_als' else {}
   ranks = (3,) if name == 'cp_als' else capped(name, x.shape, 3)

@@ -1,10 +1,13 @@
 """Runs of a program that differ in their flags, as processes forked from one that imported it.
 
 Each is a process of its own, with an exit status and output of its own, but for the seconds that
-imports take. Run as a program: `forked.py FOLDER PROGRAM MODULES`, sets of flags on stdin as JSON.
+imports take. Run as a program: runs on stdin, a line of JSON each, their exit statuses on stdout.
 """
 
+import atexit
 import dataclasses
+import functools
+import gc
 import importlib
 import json
 import os
@@ -34,21 +37,33 @@ def run(program, cases, imports, env=None):
     imports: modules that the program would import itself; not those that define flags.
     env: environment, this process's by default.
   """
+  env = {k: v for k, v in (env or os.environ).items() if k != 'PYTEST_CURRENT_TEST'}
+  server = _server(frozenset(env.items()))
   with tempfile.TemporaryDirectory() as folder:
-    done = subprocess.run(
-      [sys.executable, __file__, folder, str(program), ','.join(imports)],
-      cwd=ROOT, env=(env or dict(os.environ)) | {'PYTHONPATH': str(ROOT)}, text=True,
-      input=json.dumps([[str(flag) for flag in flags] for flags in cases]), capture_output=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    flags = [[str(flag) for flag in case] for case in cases]
+    server.stdin.write(json.dumps([folder, str(program), list(imports), flags]) + '\n')
+    server.stdin.flush()
+    codes = json.loads(server.stdout.readline())
     path = pathlib.Path(folder)
     return [
       Done(code, (path / f'{i}.1').read_text(), (path / f'{i}.2').read_text())
-      for i, code in enumerate(json.loads(done.stdout))
+      for i, code in enumerate(codes)
     ]
 
 
+@functools.cache
+def _server(env):
+  """The process to fork from, which ends with this one."""
+  server = subprocess.Popen(
+    [sys.executable, __file__], cwd=ROOT, env=dict(env) | {'PYTHONPATH': str(ROOT)}, text=True,
+    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+  )  # fmt: skip
+  atexit.register(server.communicate)
+  return server
+
+
 def _start(folder, program, flags, i):
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   for stream in (1, 2):
     os.dup2(os.open(f'{folder}/{i}.{stream}', os.O_CREAT | os.O_WRONLY), stream)
   sys.argv = [program, *flags]
@@ -58,18 +73,22 @@ def _start(folder, program, flags, i):
     runpy.run_module(program, run_name='__main__', alter_sys=True)
 
 
-def _main(folder, program, imports):
-  for name in imports.split(','):
-    importlib.import_module(name)
+def _main():
   warnings.filterwarnings('ignore', 'os.fork')  # nothing has started threads or devices yet
-  codes = []
-  for i, flags in enumerate(json.load(sys.stdin)):
-    child = os.fork()
-    if not child:
-      return _start(folder, program, flags, i)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-  print(json.dumps(codes))
+  for line in sys.stdin:
+    folder, program, imports, cases = json.loads(line)
+    for name in imports:
+      importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    codes = []
+    for i, flags in enumerate(cases):
+      child = os.fork()
+      if not child:
+        return _start(folder, program, flags, i)
+      codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(json.dumps(codes), flush=True)
 
 
 if __name__ == '__main__':
-  _main(*sys.argv[1:])
+  _main()

@@ -134,3 +134,22 @@ def test_caps_are_idempotent_and_validate(cap):
   for bad in (0, -1, 2.5, 'x', (1,) * 9):
     with pytest.raises(ValueError, match='ranks='):
       cap(shape, bad)
+
+
+@pytest.mark.parametrize('reduction', [1.5, 2.0, 4.0])
+@pytest.mark.parametrize(('s', 't'), [(64, 64), (64, 128), (256, 96), (3, 64)])
+def test_the_constant_reduction_is_the_largest_that_fits(reduction, s, t):
+  """The table of papers/musco.md is the docstring's."""
+
+  def stored(r, beta):
+    return 9 * beta * r * r + r * (s + beta * t)
+
+  beta, allowed = max(0.8 * t / s, 1), 9 * s * t / reduction
+  left, right = ranks.tucker2_ranks(reduction, (3, 3), s, t)
+  assert right == min(t, int(beta * left))
+  assert left in (1, s) or stored(left, beta) <= allowed < stored(left + 1, beta)
+  half = ranks.tucker2_ranks(reduction, (3, 3), s, t, params=9 * s * t // 2)
+  assert half <= (left, right)
+  for words, wrong in (('reduction', {'reduction': 0}), ('beta', {'reduction': 2, 'beta': 0})):
+    with pytest.raises(ValueError, match=f'{words}=0 must be'):
+      ranks.tucker2_ranks(**wrong, spatial=(3, 3), s=s, t=t)

@@ -253,7 +253,7 @@ def _check_tuned(given: nnx.Module, tuned: object, where: str) -> None:
   for path, variable in nnx.to_flat_state(nnx.state(tuned)):
     value = variable[...]
     floats = jnp.issubdtype(getattr(value, 'dtype', int), jnp.inexact)
-    if floats and not bool(jnp.isfinite(value).all()):
+    if floats and not np.isfinite(np.asarray(value)).all():
       name = '/'.join(map(str, path))
       raise FloatingPointError(f'{where}: after fine_tune {name} has NaN or infinities')
 

@@ -163,8 +163,10 @@ def _make_step(
   short: bool,
 ) -> Callable:
   """The update of the last of the stages; made once for all students of the same structure."""
-  # For few updates the compiler's last optimisations take longer than they save.
-  quick = short and jax.default_backend() == 'cpu'
+  # For few updates the compiler's last optimisations take longer than they save. Who has asked for
+  # fewer still keeps that.
+  fewer = jax.config.read('jax_disable_most_optimizations')
+  quick = short and jax.default_backend() == 'cpu' and not fewer
   options = {'xla_backend_optimization_level': 1} if quick else None
 
   def value(params: nnx.State, rest: nnx.State, wanted: Array, inputs: Array) -> Array:

@@ -13,7 +13,7 @@ from tnjax.formats._record import Record
 from tnjax.formats._tr import TR
 from tnjax.formats._tt import TT
 from tnjax.formats._tucker import Tucker
-from tnjax.ops import inexact_dtype, integers, prng_key, working_dtype
+from tnjax.ops import inexact_dtype, integers, normal, prng_key, working_dtype
 
 _KINDS = (CP, Tucker, TT, TR)
 
@@ -56,7 +56,7 @@ def random(
   shapes = _shapes(kind, shape, ranks)
   std = bonds ** (-0.5 / len(shapes))
   arrays = tuple(
-    (std * jax.random.normal(k, s, working_dtype(dtype))).astype(dtype)
+    (std * normal(k, s, working_dtype(dtype))).astype(dtype)
     for k, s in zip(jax.random.split(key, len(shapes)), shapes)
   )
   if kind is CP:

@@ -9,7 +9,7 @@ from jax import Array
 
 from tnjax.models._init import lecun_normal
 from tnjax.models._layers import conv, norm
-from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, normalised
+from tnjax.models._preprocess import IMAGENET_MEAN, IMAGENET_STD, normalised, statistics
 
 CIFAR_MEAN, CIFAR_STD = IMAGENET_MEAN, IMAGENET_STD  # which the published CIFAR weights expect
 
@@ -57,7 +57,8 @@ def cifar_resnet(
     raise ValueError(f"shortcut={shortcut!r} must be 'pad' or 'projection'")
   if len(widths) != 3 or list(widths) != sorted(widths):
     raise ValueError(f'widths={tuple(widths)} must be three sizes that do not fall')
-  widths, (mean, std) = tuple(map(int, widths)), (tuple(map(float, v)) for v in (mean, std))
+  widths, found = tuple(map(int, widths)), statistics(mean, std)
+  mean, std = found['mean'], found['std']
   net = CifarResNet((depth - 2) // 6, version, shortcut, widths, num_classes, mean, std, rngs)
   given = {
     'depth': depth,

@@ -12,6 +12,7 @@ from tnjax.ranks._rate import (
   tk_rank,
   tr_rank,
   tt_rank,
+  tucker2_ranks,
 )
 from tnjax.ranks._rules import Energy, Evbmf, Rule, Tolerance, Unfoldings
 from tnjax.ranks._spectrum import energy_rank, tail_energies, tail_rank, tolerance_rank
@@ -50,6 +51,7 @@ __all__ = [
   'tt_caps',
   'tt_rank',
   'tt_ranks',
+  'tucker2_ranks',
   'tucker_caps',
   'tucker_ranks',
 ]

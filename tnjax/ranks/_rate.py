@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from tnjax.ops import number
 from tnjax.ranks._validate import tt_ranks, tucker_ranks
 
 
@@ -49,6 +50,42 @@ def tk_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:
   """
   k = math.prod(spatial)
   return _ceil(_root(k, s + t, rate * k * s * t))
+
+
+def tucker2_ranks(
+  reduction: float,
+  spatial: Sequence[int],
+  s: int,
+  t: int,
+  beta: float | None = None,
+  params: int | None = None,
+) -> tuple[int, int]:
+  """Ranks R and int(beta R) of inputs and outputs that store `reduction` times fewer entries.
+
+  MUSCO's constant reduction (Gusak et al. 2019, released code): beta k^2 R^2 + R(S + beta T)
+  parameters, rounded down. For a scheme: `tk(ranks=tucker2_ranks(2, (3, 3), 64, 128))`; `tk(rate=)`
+  has equal ranks and rounds up, as Su et al.
+
+  Args:
+    reduction: entries before over after, above 0.
+    spatial, s, t: spatial sizes, input and output channels.
+    beta: ratio of the ranks; default max(0.8 T / S, 1).
+    params: entries before; default those of the dense kernel, later passes have those of the
+      factors.
+
+  Raises:
+    ValueError: a reduction or ratio that is not positive.
+
+  >>> sizes = ((2, 64, 64), (2, 64, 128), (2, 256, 512), (1.5, 512, 512))
+  >>> [tucker2_ranks(x, (3, 3), s, t) for x, s, t in sizes]
+  [(38, 38), (42, 67), (168, 268), (365, 365)]
+  """
+  reduction = number(reduction, 'reduction', 'above 0', lambda x: x > 0)
+  beta = max(0.8 * t / s, 1) if beta is None else number(beta, 'beta', 'above 0', lambda x: x > 0)
+  k = math.prod(spatial)
+  found = _floor(_root(beta * k, s + beta * t, (params or k * s * t) / reduction))
+  left = max(1, min(s, found))
+  return left, max(1, min(t, int(beta * left)))
 
 
 def tt_rank(rate: float, spatial: Sequence[int], s: int, t: int) -> int:

@@ -1,17 +1,15 @@
 """The benchmark of convolutions as a user runs it, on one small cell."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-ROOT = __file__.rsplit('/tests/', 1)[0]
+from tests.experiments import forked
 
 
 def run(*flags):
-  command = [sys.executable, '-m', 'experiments.benchmarks.convolutions', *flags]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  (done,) = forked.run('experiments.benchmarks.convolutions', [flags], ('experiments.common.job',))
+  return done
 
 
 def test_times_both_sides_of_a_cell(tmp_path):

@@ -1,8 +1,6 @@
 """The hard CP problems, and the race on them."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -10,18 +8,21 @@ import pytest
 
 from experiments.benchmarks import cp_race
 from experiments.benchmarks.cp_tensors import PROBLEMS, collinear
-
-ROOT = __file__.rsplit('/tests/', 1)[0]
+from tests.experiments import forked
 
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   """The folder of a small run, and what it printed."""
   folder = tmp_path_factory.mktemp('cp') / 'run'
-  command = [sys.executable, '-m', 'experiments.benchmarks.cp_problems', f'--workdir={folder}']
-  command += ['--problems=border_rank_2,rank_2', '--sides=tnjax,plain,restarts', '--starts=2']
-  command += ['--sweeps=60', '--repeats=1', '--restarts=2', '--compile_cache=']
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  flags = [
+    f'--workdir={folder}',
+    '--problems=border_rank_2,rank_2',
+    '--sides=tnjax,plain,restarts',
+    '--starts=2',
+  ]
+  flags += ['--sweeps=60', '--repeats=1', '--restarts=2', '--compile_cache=']
+  (done,) = forked.run('experiments.benchmarks.cp_problems', [flags], ('experiments.common.job',))
   assert done.returncode == 0, done.stderr
   return folder, done.stdout
 

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +21,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.cells import CELLS, select
 from tests.experiments import forked
 
-ROOT = pathlib.Path(__file__).parent.parent.parent.parent
+IMPORTS = ('experiments.benchmarks.measure', 'experiments.benchmarks.reference')
 FIELDS = {
   'name', 'method', 'shape', 'count', 'ranks', 'sweeps', 'input_bytes', 'tnjax', 'peers',
   'variants', 'copy_seconds', 'copy_new_seconds', 'bound_seconds', 'bound_kind', 'best_peer',
@@ -35,8 +32,7 @@ FIELDS = {
 
 
 def run(*flags, check=True):
-  command = [sys.executable, '-m', 'experiments.benchmarks.decompositions', *flags]
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  (done,) = forked.run('experiments.benchmarks.decompositions', [flags], IMPORTS)
   if check:
     assert done.returncode == 0, done.stderr
   return done
@@ -116,7 +112,7 @@ def test_bad_input_is_one_clear_line(tmp_path):
   runs = forked.run(
     'experiments.benchmarks.decompositions',
     [[*flags, f'--output={tmp_path / "a.json"}'] for flags, _ in cases],
-    ('experiments.benchmarks.measure', 'experiments.benchmarks.reference'),
+    IMPORTS,
   )
   for done, (_, words) in zip(runs, cases, strict=True):
     assert done.returncode != 0

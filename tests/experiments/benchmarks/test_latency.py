@@ -1,22 +1,18 @@
 """The latency benchmark as a user runs it, on its smallest network."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from flax import nnx
 
 import tnjax as tn
 from experiments.benchmarks.latency import NETWORKS, Config
-
-ROOT = __file__.rsplit('/tests/', 1)[0]
+from tests.experiments import forked
 
 
 def test_times_a_network_in_every_runtime_there_is(tmp_path):
   flags = ['--networks=tiny', '--batches=2', '--repeats=2', f'--workdir={tmp_path}/latency']
-  command = [sys.executable, '-m', 'experiments.benchmarks.latency', *flags]
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  (done,) = forked.run('experiments.benchmarks.latency', [flags], ('experiments.common.job',))
   assert done.returncode == 0, done.stderr
   (row,) = json.loads((tmp_path / 'latency' / 'report.json').read_text())['rows']
   assert {side['runtime'] for side in row['sides']} == set(Config().resolved().runtimes)

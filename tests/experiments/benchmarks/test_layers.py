@@ -1,9 +1,6 @@
 """The layer benchmark as a user runs it, on its cheapest cells."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -13,12 +10,13 @@ from experiments.benchmarks.layer_peers import layers
 from experiments.benchmarks.layers import summary, table
 from tests.experiments import forked
 
-ROOT = pathlib.Path(__file__).parent.parent.parent.parent
+IMPORTS = ('experiments.benchmarks.measure', 'experiments.benchmarks.networks')
 
 
 def run(*flags):
-  command = [sys.executable, '-m', 'experiments.benchmarks.layers', '--repeats=1', *flags]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  cases = [['--repeats=1', *flags]]
+  (done,) = forked.run('experiments.benchmarks.layers', cases, IMPORTS)
+  return done
 
 
 def test_measures_resumes_and_tries_all_orders(tmp_path):
@@ -60,7 +58,7 @@ def test_bad_input_is_one_line(tmp_path):
   runs = forked.run(
     'experiments.benchmarks.layers',
     [['--repeats=1', f'--output={tmp_path / "x.json"}', *flags] for flags, _ in cases],
-    ('experiments.benchmarks.measure', 'experiments.benchmarks.networks'),
+    IMPORTS,
   )
   for done, (_, words) in zip(runs, cases, strict=True):
     assert done.returncode == 1

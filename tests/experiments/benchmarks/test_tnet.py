@@ -1,18 +1,17 @@
 """The benchmark of T-Net as a user runs it, on a small network."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-ROOT = __file__.rsplit('/tests/', 1)[0]
+from tests.experiments import forked
+
 SMALL = '--size=32', '--stacks=2', '--depth=1', '--features=8', '--conv_batch=1', '--repeats=1'
 
 
 def run(*flags):
-  command = [sys.executable, '-m', 'experiments.benchmarks.tnet', *flags]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  (done,) = forked.run('experiments.benchmarks.tnet', [flags], ('experiments.common.job',))
+  return done
 
 
 def test_a_network_and_a_convolution_beside_the_dense_ones(tmp_path):

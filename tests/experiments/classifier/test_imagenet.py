@@ -49,13 +49,20 @@ def test_defaults_and_flags():
   found = resolved(compress.Config)
   assert (found.model, found.layers, found.batch_size) == ('vgg16', 'features/(?!0$).*', 128)
   assert resolved(compress.Config, '--layers=classifier/.*').layers == 'classifier/.*'
-  assert resolved(musco.Config).groups == ('features/(?!0$).*',)
+  assert resolved(musco.Config, '--model=alexnet').groups == ('features/(?!0$).*',)
   groups = resolved(musco.Config, '--model=resnet34').groups
   assert groups == ('layer4/.*', 'layer3/.*', 'layer2/.*', 'layer1/.*')
   for flags, words in {
     ('--dataset=imagenet',): '--dataset=imagenet needs --data_dir',
     ('--dataset=imagenet', '--data_dir=x', '--download'): '--download: ImageNet is given out',
     ('--workers=2',): '--workers goes with --dataset=imagenet',
+    (
+      '--mean=0.5',
+      '--data_dir=x',
+      '--dataset=cifar10',
+    ): 'must have an entry for each of 3 channels',
+    ('--std=0.5', '--data_dir=x', '--dataset=mnist'): '--std is not for mnist',
+    ('--std=0',): '--std=0.0 must be above 0',
     ('--image_size=64',): '--image_size goes with --dataset=imagenet',
     (
       '--dataset=imagenet',
@@ -122,6 +129,27 @@ def test_no_workers_outlive_the_job_whichever_seed_they_are_of(tmp_path, monkeyp
       list(folder.test.batches(5))
     assert Open.count == 2
   assert Open.count == 0
+
+
+@needs_grain
+def test_a_job_that_chooses_does_so_on_images_that_weights_of_others_do_not_know(tmp_path):
+  folder = write(tmp_path)
+  tn.save(tmp_path / 'others.safetensors', network.build('resnet8', 'digits', 0))
+  flags = [f'--data_dir={folder}', '--model=resnet18', '--workers=0']
+
+  def files(kind, *more):
+    config = resolved(kind, *flags, *more)
+    with Progress(quiet=True) as progress, contextlib.ExitStack() as stack:
+      found = classifier.loader(job.Job(config, progress, None, ['main'], 'x', stack))(0)
+      return [set(split.files.names.tolist()) for split in (found.validation, found.test)]
+
+  weights = f'--weights={tmp_path}/others.safetensors'
+  test = files(compress.Config, weights)[1]
+  assert files(musco.Config)[1] == test  # trained here
+  validation, rest = files(musco.Config, weights)
+  assert validation | rest == test
+  assert not validation & rest
+  assert validation
 
 
 def test_weights_of_hugging_face_are_a_file_with_a_digest(tmp_path, monkeypatch):

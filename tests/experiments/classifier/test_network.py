@@ -1,8 +1,7 @@
 """The networks of the jobs: built by name, loaded from files of all kinds, damaged files told."""
 
 import json
-import subprocess
-import sys
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from safetensors.numpy import save_file
 
 import tnjax as tn
 from experiments.classifier import network
-from experiments.common import data
 
 
 def test_bad_networks():
@@ -25,8 +23,31 @@ def test_bad_networks():
       network.build(name, dataset, 0)
   with pytest.raises(ValueError, match='or vgg11, 13, 16, 19, each also with _quarter'):
     network.build('vgg12', 'cifar10', 0)
+  with pytest.raises(ValueError, match='mean=.* and std=.* must have an entry each'):
+    network.build('resnet8', 'cifar10', 0, mean=(0.5, 0.5))
   for name in ('lenet', 'mlp'):
     assert network.build(name, 'mnist', 0)(jnp.ones((1, 28, 28, 1))).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+  ('name', 'params', 'dense'),
+  [('vgg16_bn', 14_728_266, 1), ('vgg16_plain', 14_719_818, 1), ('vgg16', 16_865_354, 2)],
+)
+def test_common_networks_for_cifar10(name, params, dense):
+  """A convolutional part of 14,714,688 weights and biases, 8,448 of batch norm, and the head."""
+  statistics = {'mean': (0.4914, 0.4822, 0.4465), 'std': (0.2470, 0.2435, 0.2616)}
+  model = nnx.eval_shape(lambda: network.build(name, 'cifar10', 0, **statistics))
+  assert sum(v.size for v in jax.tree.leaves(nnx.state(model, nnx.Param))) == params
+  assert sum(p.startswith('classifier/') for p in tn.compression.walk(model)) == dense
+  assert (model.mean, model.std) == tuple(statistics.values())
+
+
+def test_version_one_with_projections():
+  model = nnx.eval_shape(lambda: network.build('resnet20_projection', 'cifar10', 0))
+  ones = [p for p, place in tn.compression.walk(model).items() if place.shape[:2] == (1, 1)]
+  assert len(ones) == 2
+  plain = nnx.eval_shape(lambda: network.build('resnet20', 'cifar10', 0))
+  assert len(tn.compression.walk(model)) == len(tn.compression.walk(plain)) + 2
 
 
 NOTES = {
@@ -96,22 +117,19 @@ def test_weights_of_another_architecture_name_both_shapes(tmp_path, eight):
     network.load(tmp_path / 'a.safetensors', network.build('resnet8', 'cifar10', 0))
 
 
-def test_resnet32_scores_what_it_should(shared_data, tmp_path):
+def test_resnet32_scores_what_it_should(shared_data):
   """The trained network of the data folder, from our own model: 92.63 % on the first thousand.
 
   The whole test set takes a minute on two cores; a thousand images tell a wrong model apart.
   """
-  done = subprocess.run(
-    [sys.executable, shared_data / 'unpack.py', tmp_path], capture_output=True, text=True
-  )
-  assert done.returncode == 0, done.stderr
-  dataset = data.cifar10(str(tmp_path), 0)
+  images = runpy.run_path(str(shared_data / 'unpack.py'))['images']('test', 1)[:1000]
+  labels = np.load(shared_data / 'cifar10' / 'labels.npz')['y_test'][:1000]
   model = network.build('resnet32', 'cifar10', 0)
   model = network.load(shared_data / 'weights' / 'resnet32.npz', model)
-  images, labels = dataset.test.images[:1000], dataset.test.labels[:1000]
   graph, state = nnx.split(model)
-  hits = nnx.merge(graph, state)(jnp.asarray(images / 255.0, 'float32')).argmax(-1) == labels
-  assert float(hits.mean()) == pytest.approx(0.9263, abs=0.02)
+  predict = jax.jit(lambda state, images: nnx.merge(graph, state)(images).argmax(-1))
+  hits = np.asarray(predict(state, (images / 255.0).astype('float32'))) == labels
+  assert hits.mean() == pytest.approx(0.9263, abs=0.02)
   table = tn.compression.plan(
     model, (('stages/.*', tn.schemes.svd(rate=0.1)),), input_shape=(32, 32, 3)
   )

@@ -55,6 +55,13 @@ def test_cifar_layout(batches):
   pixels = raw['data'][7].reshape(3, 32, 32).transpose(1, 2, 0)
   np.testing.assert_array_equal(found.test.images[7], pixels)
   assert found.test.labels[7] == raw['labels'][7]
+  halves = found.held_out(0)
+  assert halves.train is found.train
+  assert np.bincount(halves.test.labels).tolist() == [500] * 10
+  parts = [s.images.reshape(len(s), -1).sum(1) for s in (halves.validation, halves.test)]
+  whole = found.test.images.reshape(10000, -1).sum(1)
+  np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.sort(whole))
+  assert (found.held_out(1).test.images != halves.test.images).any()
 
 
 class Harmful:

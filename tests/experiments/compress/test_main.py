@@ -31,6 +31,7 @@ from experiments.compress.table import table
 from tests.experiments import forked
 
 ROOT = pathlib.Path(__file__).parents[3]
+IMPORTS = ('experiments.common.job', 'experiments.compress.study')
 SMALL = ('--train_epochs=1', '--finetune_steps=3', '--rates=0.2')
 
 
@@ -40,7 +41,7 @@ def command(*flags):
 
 def run(*flags, check=True):
   env = {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}  # one device
-  done = subprocess.run(command(*flags), cwd=ROOT, env=env, capture_output=True, text=True)
+  (done,) = forked.run('experiments.compress.main', [flags], IMPORTS, env)
   if check:
     assert done.returncode == 0, done.stderr
   return done
@@ -157,10 +158,12 @@ def test_eval_recomputes(finished):
   assert f'test accuracy {row["accuracy_finetuned"]:.2%} on 359 images' in out.replace('\n', ' ')
 
 
-def test_an_interrupted_run_keeps_its_rows_goes_on_and_grows(tmp_path):
+def test_an_interrupted_run_keeps_its_rows_goes_on_and_grows(tmp_path, one_device):
   workdir = tmp_path / 'run'
   flags = ('--preset=smoke', f'--workdir={workdir}')
-  process = subprocess.Popen(command(*flags), cwd=ROOT, stdout=-1, stderr=-1, text=True)
+  process = subprocess.Popen(
+    command(*flags), cwd=ROOT, env=one_device, stdout=-1, stderr=-1, text=True
+  )
   report = workdir / 'report.json'
   deadline = time.monotonic() + 300
   while time.monotonic() < deadline and process.poll() is None:
@@ -325,9 +328,6 @@ def test_what_all_seeds_share_is_planned_once(monkeypatch):
   settings = {'schemes': ('tk', 'cp'), 'rates': (0.1, 0.2), 'seeds': (0, 1, 2)}
   study.check(config(**settings), None)
   assert len(planned) == 4
-
-
-IMPORTS = ('experiments.common.job', 'experiments.compress.study')
 
 
 def test_bad_input_is_one_clear_line(tmp_path, one_device):

@@ -5,10 +5,7 @@ import csv
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,16 +19,14 @@ from experiments.spectrum_preserving.config import PLAIN, RESHAPED, Config
 from experiments.spectrum_preserving.study import Study
 from tests.experiments import forked
 
-ROOT = pathlib.Path(__file__).parents[3]
+IMPORTS = ('experiments.common.job', 'experiments.spectrum_preserving.study')
 BINARY = 'experiments.spectrum_preserving.main'
 SMALL = ('--preset=smoke', '--schemes=svd')
 
 
 def run(*flags):
   env = {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}  # one device
-  done = subprocess.run(
-    [sys.executable, '-m', BINARY, *flags], cwd=ROOT, env=env, capture_output=True, text=True
-  )
+  (done,) = forked.run(BINARY, [flags], IMPORTS, env)
   assert done.returncode == 0, done.stderr
   return done.stdout
 
@@ -159,7 +154,7 @@ def test_bad_input_is_one_clear_line(tmp_path, one_device):
   ]
   runs = forked.run(
     BINARY, [[*flags, f'--workdir={tmp_path}/run'] for flags, _ in cases],
-    ('experiments.common.job', 'experiments.spectrum_preserving.study'), one_device,
+    IMPORTS, one_device,
   )  # fmt: skip
   for done, (flags, words) in zip(runs, cases, strict=True):
     assert done.returncode == 1, (flags, done)

@@ -4,10 +4,7 @@ import contextlib
 import csv
 import json
 import os
-import pathlib
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ from experiments.tensornet.config import Config
 from experiments.tensornet.study import Study
 from tests.experiments import forked
 
-ROOT = pathlib.Path(__file__).parents[3]
+IMPORTS = ('experiments.common.job', 'experiments.tensornet.study')
 SMALL = ('--preset=smoke', '--study=counts,mnist', '--shapes=4^5', '--images=100')
 
 
@@ -44,8 +41,7 @@ def folder(tmp_path_factory):
 
 def run(*flags):
   env = {k: v for k, v in os.environ.items() if k != 'JAX_NUM_CPU_DEVICES'}  # one device
-  command = [sys.executable, '-m', 'experiments.tensornet.main', *map(str, flags)]
-  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+  (done,) = forked.run('experiments.tensornet.main', [flags], IMPORTS, env)
   assert done.returncode == 0, done.stderr
   return done.stdout
 
@@ -141,7 +137,7 @@ def test_bad_input_is_one_clear_line(tmp_path, one_device):
   runs = forked.run(
     'experiments.tensornet.main',
     [[*flags, f'--workdir={workdir}'] for flags, _ in cases],
-    ('experiments.common.job', 'experiments.tensornet.study'),
+    IMPORTS,
     one_device,
   )
   for done, (flags, words) in zip(runs, cases, strict=True):

@@ -4,14 +4,14 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 from flax import nnx
 
 from experiments.classifier import network
 from experiments.common import config, data, data_folder, data_mnist, job, mesh, results
-from experiments.common.config import POSITIVE, at_least, field, one_of
+from experiments.common.config import FINITE, POSITIVE, at_least, field, one_of
 
 _DEFAULTS = {
   'digits': {'model': 'resnet8', 'train_epochs': 15, 'finetune_epochs': 5, 'batch_size': 64},
@@ -37,7 +37,8 @@ class Config(config.Config):
 
   Attributes:
     CHOOSES: whether the job itself chooses by its validation images; then those of a network that
-      others trained are half of the test part, as it may have been trained on the others.
+      others trained, or this with another seed, are half of the test part, as it may have been
+      trained on the others.
   """
 
   CHOOSES: ClassVar[bool] = False
@@ -93,6 +94,7 @@ class Config(config.Config):
     None,
     'What the network subtracts from every channel of an image in [0, 1], comma-separated: as '
     '--weights were trained. Default that of ImageNet; of the digits their own.',
+    FINITE,
   )
   std: tuple[float, ...] | None = field(None, 'What it divides them by; as --mean.', POSITIVE)
   layers: str | None = field(
@@ -142,6 +144,7 @@ class Config(config.Config):
       found['layers'] = network.layers(found.get('model', self.model), self.dataset)
     if self.weights is not None:
       found['weights_sha256'] = results.sha256(local('weights', self.weights))
+      found |= noted_statistics(self.weights, {'mean': self.mean, 'std': self.std})
     return dataclasses.replace(super().resolved(), **found)
 
   def check_data(self) -> None:
@@ -163,6 +166,26 @@ class Config(config.Config):
     for name in ('workers', 'image_size'):
       if self.dataset != 'imagenet' and getattr(self, name) is not None:
         raise ValueError(f'--{name} goes with --dataset=imagenet')
+
+
+def noted_statistics(path: str, given: Mapping[str, object]) -> dict[str, tuple | None]:
+  """The mean and deviation that a file of a job's says its network has; {} for any other file.
+
+  Raises:
+    ValueError: the flags that are `given` say something else.
+  """
+  about = network.description(path)
+  if about is None:
+    return {}
+  found = {}
+  for name in ('mean', 'std'):
+    noted, own = about.get(name), given.get(name)
+    found[name] = None if noted is None else tuple(noted)
+    if own is not None and own != found[name]:
+      raise ValueError(
+        f'{path} was trained with --{name}={found[name] or "its default"}, not {own}'
+      )
+  return found
 
 
 def local(flag: str, path: str) -> pathlib.Path:
@@ -221,8 +244,11 @@ def check_batch(this: job.Job, load: Callable[[int], data_folder.Data]) -> None:
 def _load(this: job.Job, seed: int) -> data_folder.Data:
   config = this.config
   found = _read(this, seed)
-  foreign = config.weights is not None and network.description(config.weights) is None
-  return found.held_out(seed) if config.CHOOSES and foreign else found
+  if not config.CHOOSES or config.weights is None:
+    return found
+  about = network.description(config.weights)
+  ours = about is not None and (about['dataset'], about['seed']) == (config.dataset, seed)
+  return found if ours else found.held_out(seed)
 
 
 def _read(this: job.Job, seed: int) -> data_folder.Data:

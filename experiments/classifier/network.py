@@ -144,10 +144,12 @@ def guess(path: str | pathlib.Path) -> str:
   else:
     names = tn.models.read_weights(path)
   blocks = {found[0] for name in names if (found := re.match(r'(layer|stages/)\d+[./]\d+', name))}
+  v1 = any(re.search(r'(shortcut|downsample)[.]1|/projection_norm/', name) for name in names)
   v2 = any(re.search(r'(shortcut|downsample)[.]0|/projection/', name) for name in names)
+  kind = '_projection' if v1 else '_v2' if v2 else ''
   if not blocks:
     raise ValueError(f'{path} has no block of a residual network in it; add --model')
-  return f'resnet{2 * len(blocks) + 2}{"_v2" if v2 else ""}'
+  return f'resnet{2 * len(blocks) + 2}{kind}'
 
 
 def load(path: str | pathlib.Path, model: nnx.Module) -> nnx.Module:

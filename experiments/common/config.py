@@ -45,6 +45,7 @@ def one_of(*choices: str) -> Check:
 
 
 FRACTION = Check(lambda v: 0 < v <= 1, 'in (0, 1]')
+FINITE = Check(math.isfinite, 'finite')
 POSITIVE = Check(lambda v: 0 < v < math.inf, 'above 0')
 
 
@@ -131,7 +132,7 @@ class Config:
   def __post_init__(self) -> None:
     """Raises ValueError, naming the flag, for a setting out of range."""
     for name, _, about in declared(type(self)):
-      _check(name, getattr(self, name), about.check)
+      _check(name, getattr(self, name), about)
     if self.preset is not None and self.preset not in self.PRESETS:
       raise ValueError(f'--preset={self.preset} must be one of {", ".join(self.PRESETS)}')
 
@@ -247,11 +248,12 @@ def _value(name: str, hint: object, parsed: object) -> object:
     raise ValueError(f'--{name}={",".join(parsed)} must be {kind}, comma-separated') from None
 
 
-def _check(name: str, value: object, check: Check | None) -> None:
+def _check(name: str, value: object, about: About) -> None:
   if isinstance(value, tuple):
     shown = [f'{v:g}' if isinstance(v, float) else v for v in value]  # as in file names
-    if not value or len(set(shown)) != len(value):
+    if not value or (about.resume == 'grow' and len(set(shown)) != len(value)):
       raise ValueError(f'--{name} must name at least one, and none twice')
+  check = about.check
   for entry in value if isinstance(value, tuple) else (value,):
     if entry is not None and check is not None and not check.holds(entry):
       raise ValueError(f'--{name}={entry} must be {check.words}')

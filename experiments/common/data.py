@@ -79,8 +79,8 @@ class Dataset:
 
   def held_out(self, seed: int) -> 'Dataset':
     """With half of `test` for `validation`, on whose images others may have trained a network."""
-    halves = [self.test.part(index) for index in stratified(self.test.labels, 0.5, seed)]
-    return dataclasses.replace(self, validation=halves[0], test=halves[1])
+    validation, test = (self.test.part(index) for index in halves(self.test.labels, seed))
+    return dataclasses.replace(self, validation=validation, test=test)
 
   def fingerprint(self) -> str:
     """Digest of all images and labels, in their order."""
@@ -185,6 +185,20 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarr
   mask = np.zeros(len(labels), bool)
   mask[np.concatenate(chosen)] = True
   return np.flatnonzero(mask), np.flatnonzero(~mask)
+
+
+def halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """`stratified`, half and half.
+
+  Raises:
+    ValueError: a class with one image.
+  """
+  few = [c for c in np.unique(labels) if np.sum(labels == c) < 2]
+  if few:
+    raise ValueError(
+      f'the test part has one image of class {few[0]}; it needs another, as half of it validates'
+    )
+  return stratified(labels, 0.5, seed)
 
 
 def _cifar_folder(path: pathlib.Path) -> pathlib.Path:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from experiments.common import pictures, results
-from experiments.common.data import Dataset, stratified
+from experiments.common.data import Dataset, halves, stratified
 from experiments.common.pictures import Files
 from experiments.common.stream import Streams, grain
 
@@ -57,8 +57,7 @@ class Folder(Streams):
   def held_out(self, seed: int) -> 'Folder':
     """See `data.Dataset.held_out`."""
     test = self.test.files
-    halves = [test.part(index) for index in stratified(test.labels, 0.5, seed)]
-    splits = (self.train.files, *halves)
+    splits = (self.train.files, *(test.part(index) for index in halves(test.labels, seed)))
     return Folder(self._root, self.num_classes, splits, self.size, self._workers, self._tell)
 
   def fingerprint(self) -> str:

@@ -78,9 +78,9 @@ class Config(config.Config):
       model = given.get('model') or network.guess(path)
       cifar = bool(given.keys() & {'data_dir', 'download'})
       return {'dataset': 'cifar10' if cifar else cls.dataset, **given, 'model': model}
-    names = ('dataset', 'model', 'seed', 'image_size', 'mean', 'std')
+    names = ('dataset', 'model', 'seed', 'image_size')
     noted = {name: about[name] for name in names if about.get(name) is not None}
-    noted = {name: tuple(v) if isinstance(v, list) else v for name, v in noted.items()}
+    noted |= config.noted_statistics(path, given)
     for name, value in noted.items():
       if name in given and given[name] != value:
         raise ValueError(f'--eval={path} was trained with --{name}={value}, not {given[name]}')

@@ -126,9 +126,10 @@ def default_groups(model: str, dataset: str, grouping: str) -> tuple[str, ...]:
   ('features/(?:16|18)', 'features/(?:11|13)', 'features/(?:6|8)', 'features/(?:3)')
   """
   found = re.match(r'(resnet|vgg)(\d+)', model)
-  if not found:
+  depth, cifar = int(found[2]) if found else 0, dataset in ('cifar10', 'digits')
+  known = found and (_VGG if found[1] == 'vgg' else _RESNET)
+  if not found or (depth not in known and not (cifar and found[1] == 'resnet')):
     return ()
-  depth, cifar = int(found[2]), dataset in ('cifar10', 'digits')
   if found[1] == 'vgg':
     norm = not model.endswith('_plain') if cifar else model.endswith('_bn')
     entries, at, stages = 3 if norm else 2, 0, []

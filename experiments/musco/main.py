@@ -12,11 +12,11 @@ All rows of a size end at the same ranks and take the same number of updates. Re
 import tnjax as tn
 from experiments.classifier import config as classifier
 from experiments.common import job
+from experiments.musco import study
 from experiments.musco.config import Config
-from experiments.musco.study import Study
 
 
-def prepare(this: job.Job) -> Study:
+def prepare(this: job.Job) -> study.Study:
   """Checks all there is to check and returns the study."""
   config = this.config
   if this.mesh is not None:
@@ -25,7 +25,8 @@ def prepare(this: job.Job) -> Study:
   load = classifier.loader(this)
   model = classifier.untrained(this, load)
   tn.compression.Schedule(config.groups).check(model)
-  return Study(this, load)
+  study.reachable(config, model, load(config.seed).image_shape)
+  return study.Study(this, load)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from experiments.common.classification import Later, cross_entropy
 from experiments.common.data_folder import Data
 from experiments.musco import config, figures
 
+_CLOSE = 0.01  # of multiply-adds
 _HALVINGS = 14  # of a rate between 1e-4 and 1
 _KEYS = ('study', 'value', 'passes')
 
@@ -203,6 +204,20 @@ def rules_for(
       room, ranks[path] = room - cost, own
       done.add(path)
   return low, tuple((re.escape(path), tn.schemes.tk(ranks=own)) for path, own in ranks.items())
+
+
+def reachable(config: config.Config, model: nnx.Module, input_shape: tuple[int, ...]) -> None:
+  """Raises ValueError for a ratio that the layers cannot come near to by their ranks."""
+  pattern = re.compile('|'.join(config.groups))
+  paths = [path for path in tn.compression.walk(model) if pattern.fullmatch(path)]
+  for ratio in config.ratios if 'rate' in config.studies else ():
+    _, rules = rules_for(model, paths, input_shape, 1 / ratio)
+    found = tn.compression.plan(model, rules, input_shape=input_shape).macs_ratio * ratio
+    if abs(found - 1) > _CLOSE:
+      raise ValueError(
+        f'--ratios={ratio:g}: the layers of --groups cannot take the network to that; the nearest '
+        f'is {ratio / found:.3g}x fewer multiply-adds'
+      )
 
 
 def _name(study: str, value: float, passes: int, seed: int) -> str:

@@ -57,6 +57,8 @@ class Config(config.Config):
   dataset: str = field('digits', 'Data: the embedded 8x8 digits, or CIFAR-10.', one_of(*_SIDES))
   workers: int | None = field(None, '', flag=False)
   image_size: int | None = field(None, '', flag=False)
+  mean: tuple[float, ...] | None = field(None, '', flag=False)
+  std: tuple[float, ...] | None = field(None, '', flag=False)
   studies: tuple[str, ...] = field(
     ('grid', 'shared', 'similarity'),
     'grid: formats x TD and RsTD x ratios x modes. shared: one permutation for all layers of a '

@@ -132,6 +132,8 @@ class Config(config.Config):
   dataset: str | None = field(None, '', flag=False)
   workers: int | None = field(None, '', flag=False)
   image_size: int | None = field(None, '', flag=False)
+  mean: tuple[float, ...] | None = field(None, '', flag=False)
+  std: tuple[float, ...] | None = field(None, '', flag=False)
   finetune_epochs: int | None = field(None, '', flag=False)
   finetune_steps: int | None = field(None, '', flag=False)
 

@@ -11,9 +11,13 @@ from experiments.vgg import table2
 _CONVS, _FC = 'features/(?!0$).*', 'classifier/0'
 _DEFAULTS = {
   'cifar10': {
-    'model': 'vgg16_quarter', 'train_epochs': 20, 'weight_decay': 0.1, 'batch_size': 64,
+    'model': 'vgg16_quarter', 'train_epochs': 20, 'train_learning_rate': 2e-3,
+    'weight_decay': 0.1, 'batch_size': 64,
   },
-  'imagenet': {'model': 'vgg16', 'train_epochs': 90, 'weight_decay': 1e-4, 'batch_size': 128},
+  'imagenet': {
+    'model': 'vgg16', 'train_epochs': 90, 'train_learning_rate': 3e-3, 'weight_decay': 1e-4,
+    'batch_size': 128,
+  },
 }  # fmt: skip
 PARTS = ('conv', 'fc', 'both')
 # Rows of Table 2 that compress something, as 'tt4', 'tt4_tt4', 'mr50'.
@@ -53,11 +57,16 @@ class Config(config.Config):
     'Epochs of training without --weights. Default 20 for cifar10, 90 for imagenet.',
     at_least(1),
   )
-  train_learning_rate: float = field(
-    2e-3, 'Peak learning rate of training without --weights (AdamW, cosine).', at_least(0.0)
+  train_learning_rate: float | None = field(
+    None,
+    'Peak learning rate of training without --weights (AdamW, cosine). Default 2e-3 for cifar10, '
+    '3e-3 for imagenet.',
+    at_least(0.0),
   )
   weight_decay: float | None = field(
-    None, 'Decoupled weight decay. Default 0.1 for cifar10, 1e-4 for imagenet.', at_least(0.0)
+    None,
+    'Decoupled weight decay, of fine-tuning too. Default 0.1 for cifar10, 1e-4 for imagenet.',
+    at_least(0.0),
   )
   batch_size: int | None = field(
     None, 'Images per update. Default 64 for cifar10, 128 for imagenet.', at_least(1)

@@ -5,6 +5,7 @@ imports take. Run as a program: runs on stdin, a line of JSON each, their exit s
 """
 
 import atexit
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -41,9 +42,14 @@ def run(program, cases, imports, env=None):
   server = _server(frozenset(env.items()))
   with tempfile.TemporaryDirectory() as folder:
     flags = [[str(flag) for flag in case] for case in cases]
-    server.stdin.write(json.dumps([folder, str(program), list(imports), flags]) + '\n')
-    server.stdin.flush()
-    codes = json.loads(server.stdout.readline())
+    try:
+      server.stdin.write(json.dumps([folder, str(program), list(imports), flags]) + '\n')
+      server.stdin.flush()
+      codes = json.loads(server.stdout.readline())  # nothing from one that ended, which said why
+    except BaseException:  # whatever it answers now would be taken for the next answer
+      _end(server)
+      _server.cache_clear()
+      raise
     path = pathlib.Path(folder)
     return [
       Done(code, (path / f'{i}.1').read_text(), (path / f'{i}.2').read_text())
@@ -58,8 +64,19 @@ def _server(env):
     [sys.executable, __file__], cwd=ROOT, env=dict(env) | {'PYTHONPATH': str(ROOT)}, text=True,
     stdin=subprocess.PIPE, stdout=subprocess.PIPE,
   )  # fmt: skip
-  atexit.register(server.communicate)
+  atexit.register(_end, server)
   return server
+
+
+def _end(server):
+  with contextlib.suppress(OSError):
+    server.stdin.close()
+  try:
+    server.wait(10)
+  except subprocess.TimeoutExpired:
+    server.kill()
+    server.wait()
+  server.stdout.close()
 
 
 def _start(folder, program, flags, i):

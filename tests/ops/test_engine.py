@@ -1,9 +1,12 @@
 """One algorithm on two engines."""
 
+import threading
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import threadpoolctl
 
 from tnjax import ops
 
@@ -84,3 +87,32 @@ def test_control_flow_on_either_engine():
     np.testing.assert_array_equal(doubled, [0, 2, 4])
   assert ops.namespace(np.float64(1), np.ones(2)) is np
   assert ops.namespace(np.ones(2), 1.0) is jnp
+
+
+def blas_threads():
+  return {
+    pool['num_threads'] for pool in threadpoolctl.threadpool_info() if pool['user_api'] == 'blas'
+  }
+
+
+def test_blas_has_its_threads_back_after_blocks_that_overlap():
+  """Blocks of two threads that overlap: the one that came first leaves first."""
+  entered, left = threading.Event(), threading.Event()
+
+  def second():
+    with ops.one_thread():
+      entered.set()
+      left.wait(60)
+
+  thread = threading.Thread(target=second)
+  with threadpoolctl.threadpool_limits(2, user_api='blas'):
+    with ops.one_thread():
+      thread.start()
+      assert entered.wait(60)
+      assert blas_threads() == {1}
+    left.set()
+    thread.join()
+    assert blas_threads() == {2}
+    with ops.one_thread(), ops.one_thread():
+      assert blas_threads() == {1}
+    assert blas_threads() == {2}

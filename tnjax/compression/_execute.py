@@ -9,6 +9,7 @@ import numpy as np
 
 from tnjax.compression._rules import Job
 from tnjax.compression._threads import threads
+from tnjax.ops import one_thread
 from tnjax.schemes import Fit, Held, fit_all, needs_program
 
 _LARGE = 2**18  # entries of a weight
@@ -37,7 +38,7 @@ def execute(
       if on_layer is not None:
         on_layer(job.path)
 
-  with threads() as submit:
+  with one_thread(), threads() as submit:
     aside = {submit(_fits, group): group for group in groups.values() if _large(group[0])}
     for group in groups.values():
       if not _large(group[0]):

@@ -5,8 +5,7 @@ import functools
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
@@ -107,7 +106,7 @@ def make_jobs(
   patterns = [(compiled(pattern, places), scheme) for pattern, scheme in checked]
   jobs: dict[str, Job] = {}
   reasons, refused, idle = {}, {}, set()
-  asked: dict[str, tuple[re.Pattern, Future[Scheme]]] = {}
+  asked: dict[str, tuple[re.Pattern, Callable[[], Scheme]]] = {}
   joined: dict[tuple[re.Pattern, Scheme], dict[str, Place]] = {}
   with threads() as submit:
     for path, place in places.items():
@@ -120,10 +119,13 @@ def make_jobs(
         continue
       if isinstance(scheme.ranks, ranks.Rule):
         _check_values(place, scheme)
-      asked[path] = pattern, submit(_resolved, place, scheme, layer_key(key, place.leader))
-    for path, (pattern, scheme) in asked.items():
+        found = submit(_resolved, place, scheme, layer_key(key, place.leader)).result
+      else:
+        found = functools.partial(_resolved, place, scheme, key)
+      asked[path] = pattern, found
+    for path, (pattern, found) in asked.items():
       try:
-        job = _job(places[path], scheme.result(), key)
+        job = _job(places[path], found(), key)
       except ValueError as error:
         reasons[path] = str(error)
         refused[pattern] = f'rule pattern {pattern.pattern!r} serves no layer; {path}: {error}'

@@ -14,20 +14,30 @@ from tnjax.ops import one_thread
 def threads() -> Iterator[Callable[..., Future]]:
   """Gives `submit(f, *args)`, which runs a function in one of as many threads as there are cores.
 
-  Each has BLAS for itself on one thread, and this thread's precision. An error in the block drops
-  what has not begun.
+  From the first on BLAS is on one thread; each has the precision of this one. An error in the block
+  drops what has not begun.
   """
   wide = jax.config.jax_enable_x64  # may be that of this thread alone
+  pool = None
 
   def alike(f: Callable, *args: object) -> object:
     with jax.enable_x64(wide):
       return f(*args)
 
-  with one_thread(), ThreadPoolExecutor(_cores()) as pool:
+  with contextlib.ExitStack() as stack:
+
+    def submit(f: Callable, *args: object) -> Future:
+      nonlocal pool
+      if pool is None:
+        stack.enter_context(one_thread())
+        pool = stack.enter_context(ThreadPoolExecutor(_cores()))
+      return pool.submit(alike, f, *args)
+
     try:
-      yield lambda f, *args: pool.submit(alike, f, *args)
+      yield submit
     except BaseException:
-      pool.shutdown(cancel_futures=True)
+      if pool is not None:
+        pool.shutdown(cancel_futures=True)
       raise
 
 

@@ -7,7 +7,8 @@ Code for both is written with `xp = namespace(x)`. What follows is where the two
 import contextlib
 import functools
 import operator
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -91,18 +92,31 @@ def batched(f: Callable, xp: ModuleType) -> Callable:
   return loop
 
 
-def one_thread() -> contextlib.AbstractContextManager:
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
   """NumPy's BLAS and LAPACK on one thread for as long as the block lasts.
 
   Threads that wait for one another cost more than small matrices give them to do: on two cores,
-  31 kernels of a ResNet took six times as long with two threads while other programs ran.
+  31 kernels of a ResNet took six times as long with two threads while other programs ran. The limit
+  is the process's: of blocks that overlap, in threads or one in another, the first alone sets and
+  lifts it, as the others would lift it to what the first had set.
 
   >>> with one_thread():
   ...   np.eye(2) @ np.eye(2)
   array([[1., 0.],
          [0., 1.]])
   """
-  return _pools().limit(limits=1, user_api='blas')
+  if not _limited.acquire(blocking=False):
+    yield
+    return
+  try:
+    with _pools().limit(limits=1, user_api='blas'):
+      yield
+  finally:
+    _limited.release()
+
+
+_limited = threading.Lock()
 
 
 @functools.cache

@@ -140,16 +140,38 @@ def test_a_job_that_chooses_does_so_on_images_that_weights_of_others_do_not_know
   def files(kind, *more):
     config = resolved(kind, *flags, *more)
     with Progress(quiet=True) as progress, contextlib.ExitStack() as stack:
-      found = classifier.loader(job.Job(config, progress, None, ['main'], 'x', stack))(0)
+      this = job.Job(config, progress, None, ['main'], 'x', stack)
+      found = classifier.loader(this)(config.seed)
       return [set(split.files.names.tolist()) for split in (found.validation, found.test)]
 
   weights = f'--weights={tmp_path}/others.safetensors'
   test = files(compress.Config, weights)[1]
   assert files(musco.Config)[1] == test  # trained here
-  validation, rest = files(musco.Config, weights)
-  assert validation | rest == test
-  assert not validation & rest
-  assert validation
+  tn.save(
+    tmp_path / 'ours.safetensors', network.build('resnet8', 'digits', 0), notes=NOTES | {'seed': 1}
+  )
+  for more in ((weights,), (f'--weights={tmp_path}/ours.safetensors',)):  # of another seed
+    validation, rest = files(musco.Config, *more)
+    assert validation | rest == test
+    assert not validation & rest
+    assert validation
+  assert files(musco.Config, more[0], '--seed=1')[1] == test
+
+
+def test_statistics_of_a_file_of_ours_are_taken_over(tmp_path):
+  model, half = network.build('resnet8', 'digits', 0), (0.5, 0.5, 0.5)
+  for name, notes in (('a', {'mean': half, 'std': half}), ('b', {})):
+    tn.save(tmp_path / f'{name}.safetensors', model, notes=NOTES | notes)
+  a, b = (f'{tmp_path}/{name}.safetensors' for name in 'ab')
+  assert resolved(compress.Config, f'--weights={a}').mean == half
+  assert resolved(compress.Config, f'--weights={b}').mean is None
+  assert parse(compress.Config, ['main', f'--eval={a}', '--data_dir=x'], '').std == half
+  flags = '--mean=0.5,0.5,0.5', '--std=0.5,0.5,0.5'
+  assert resolved(compress.Config, f'--weights={a}', *flags).mean == half
+  with pytest.raises(ValueError, match='b.safetensors was trained with --mean=its default, not'):
+    resolved(compress.Config, f'--weights={b}', *flags)
+  with pytest.raises(ValueError, match='b.safetensors was trained with --mean=its default, not'):
+    parse(compress.Config, ['main', f'--eval={b}', '--data_dir=x', *flags], '')
 
 
 def test_weights_of_hugging_face_are_a_file_with_a_digest(tmp_path, monkeypatch):

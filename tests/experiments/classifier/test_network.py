@@ -50,6 +50,12 @@ def test_version_one_with_projections():
   assert len(tn.compression.walk(model)) == len(tn.compression.walk(plain)) + 2
 
 
+@pytest.mark.parametrize('name', ['resnet14', 'resnet14_projection', 'resnet14_v2'])
+def test_a_file_without_notes_is_known_by_its_blocks(tmp_path, name):
+  tn.save(tmp_path / 'a.safetensors', network.build(name, 'digits', 0))
+  assert network.guess(tmp_path / 'a.safetensors') == name
+
+
 NOTES = {
   'dataset': 'digits', 'model': 'resnet8', 'seed': 0, 'layers': 'stages/.*', 'scheme': None,
   'rate': None,

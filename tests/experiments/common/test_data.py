@@ -64,6 +64,12 @@ def test_cifar_layout(batches):
   assert (found.held_out(1).test.images != halves.test.images).any()
 
 
+def test_half_of_a_class_of_one_image_is_told():
+  split = data.Split(np.zeros((3, 2, 2, 1), 'uint8'), np.array([0, 0, 1], 'int32'))
+  with pytest.raises(ValueError, match='the test part has one image of class 1'):
+    data.Dataset(split, split, split, scale=1.0, crop=0, flip=False).held_out(0)
+
+
 class Harmful:
   """Would run code when unpickled by an unguarded loader."""
 

@@ -163,6 +163,8 @@ def test_bad_input_is_one_clear_line(tmp_path):
     ('--groups=nothing',): "'nothing' matches no layer",
     ('--groups=stages/.*,stages/1/.*',): "group 'stages/1/.*' has no layer of its own",
     ('--updates=5', '--studies=evbmf'): '--updates=5 leaves a step without any; 6 steps',
+    ('--groups=stages/2/.*', '--ratios=4', '--passes=2'): 'the nearest is 1.',
+    ('--model=resnet9',): '--model=resnet9',
     ('--weaken=1.5',): '--weaken=1.5 must be in (0, 1]',
     ('--updates=2',): '--updates=2 leaves a step without any; 9 steps need as many',
     ('--ratios=0.5',): '--ratios=0.5 must be a finite number, at least 1.0',

@@ -302,7 +302,7 @@ def test_eval_asks_the_file_and_refuses_what_it_ignores(tmp_path):
     with pytest.raises(ValueError, match=f'was trained with {other.split("=")[0]}='):
       parse(Config, ['main', flag, other], '')
   allowed = {'eval', 'dataset', 'data_dir', 'download', 'model', 'seed', 'compile_cache'}
-  allowed |= {'workers', 'image_size'}
+  allowed |= {'workers', 'image_size', 'mean', 'std'}
   for name, default, about in declared(Config):
     if about.flag and name not in allowed:
       value = 'x' if default is None else str(default).strip('()').replace("'", '').replace(' ', '')

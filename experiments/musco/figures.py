@@ -62,6 +62,7 @@ def _accuracy(path: pathlib.Path, report: Mapping, title: str) -> None:
       capsize=2,
       label=f'{kind[0]} {kind[1]:g} ({size:.0%} of the kernels)',
     )
+  axes.xaxis.set_major_locator(plots.pyplot().MultipleLocator(1))
   if report['baseline'] is not None:
     axes.axhline(report['baseline']['accuracy'], color='black', ls='--', lw=0.8, label='dense')
   axes.set(title=title, xlabel='passes over all groups (0: one shot)', ylabel='test accuracy')

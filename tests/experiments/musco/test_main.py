@@ -181,6 +181,25 @@ def test_bad_input_is_one_clear_line(tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def test_published_rows_of_a_ratio_have_the_size_of_one_shot_at_it():
+  """Ranks, sizes and multiply-adds in docs/results are those that the code finds today."""
+  report = json.loads((ROOT / 'docs' / 'results' / 'musco' / 'report.json').read_text())
+  model = nnx.eval_shape(lambda: network.build(report['model'], report['dataset'], 0))
+  paths = [p for p in tn.compression.walk(model) if p.startswith('stages/')]
+  found = {}
+  for row in report['rows']:
+    assert row['updates'] == 300 or row['study'] == 'evbmf'
+    if row['study'] == 'rate':
+      ratio = row['value']
+      if ratio not in found:
+        _, rules = study.rules_for(model, paths, (32, 32, 3), 1 / ratio)
+        found[ratio] = tn.compression.plan(model, rules, input_shape=(32, 32, 3))
+      table = found[ratio]
+      assert {layer.path: list(layer.ranks) for layer in table.compressed} == row['ranks']
+      assert (table.params, table.macs_ratio) == (row['params'], row['macs_ratio'])
+  assert set(found) == {2.0, 4.0}
+
+
 def test_presets_name_their_rows():
   reduced = parse(Config, ['main', '--preset=reduced'], '')
   assert reduced.groups == ('stages/2/.*', 'stages/1/.*', 'stages/0/.*')
